@@ -1,0 +1,180 @@
+"""The log: every domain event in one order, on the eventsourcing library and PostgreSQL."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+from eventsourcing.application import AggregateNotFoundError, Application
+from eventsourcing.domain import Aggregate
+from eventsourcing.persistence import (
+    IntegrityError,
+    Mapper,
+    MapperDeserialisationError,
+    StoredEvent,
+    Transcoder,
+)
+from eventsourcing.utils import Environment
+from psycopg.rows import tuple_row
+
+from events.aggregate import SessionAggregate
+from events.mapper import OrjsonTranscoder, TypedMapper
+from events.recorder import LogFactory, LogRecorder
+
+CHANNEL = "lorewire_events"  # notified once for each append
+
+AggregateType = TypeVar("AggregateType", bound=Aggregate)
+
+_COLUMNS = "notification_id, originator_id, originator_version, topic, state"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A domain event and its place in the log."""
+
+    position: int
+    event: SessionAggregate.Event
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A stored event whose bytes do not fit its class, in the place of a `Recorded`."""
+
+    position: int
+    topic: str
+    error: str
+
+
+class Log(Application[UUID]):
+    """Stores and reads domain events. Blocking: never called on an event loop's thread."""
+
+    name = "lorewire"
+    is_snapshotting_enabled = True
+
+    recorder: LogRecorder
+
+    def __init__(self, database_url: str, *, pool_size: int = 4) -> None:
+        """Open a log whose tables exist (see `migrations/`); connects when first used."""
+        super().__init__(
+            env={
+                "DATABASE_URL": database_url,
+                "CREATE_TABLE": "no",  # Alembic owns the schema
+                "POSTGRES_ENABLE_DB_FUNCTIONS": "no",  # the library's function loses events
+                "POSTGRES_POOL_SIZE": "1",
+                "POSTGRES_MAX_OVERFLOW": str(pool_size - 1),
+                "POSTGRES_CONNECT_TIMEOUT": "5",
+                "IS_SNAPSHOTTING_ENABLED": "y",
+            }
+        )
+
+    def construct_factory(self, env: Environment) -> LogFactory:
+        """Our recorders, on one pool of connections."""
+        return LogFactory(env)
+
+    def construct_transcoder(self) -> Transcoder:
+        """Plain JSON."""
+        return OrjsonTranscoder()
+
+    def construct_mapper(self) -> Mapper[UUID]:
+        """Typed decoding."""
+        return TypedMapper(self.construct_transcoder())
+
+    def construct_recorder(self) -> LogRecorder:
+        """One recorder for events and for the tracking of policies."""
+        return cast(LogRecorder, self.factory.process_recorder())
+
+    def load(self, aggregate_class: type[AggregateType], stream_id: UUID) -> AggregateType | None:
+        """The aggregate as it is now, or None where its stream is empty.
+
+        A snapshot that can't be read is passed over: the events tell the same.
+        """
+        try:
+            return self.repository.get(stream_id)
+        except AggregateNotFoundError:
+            return None
+        except MapperDeserialisationError:
+            return self._load_without_snapshot(stream_id)
+
+    def take_snapshot_of(self, aggregate: Aggregate) -> None:
+        """Keep the aggregate as it is, so that loading it stays short."""
+        assert self.snapshots is not None
+        try:
+            self.snapshots.put([type(aggregate).Snapshot.take(aggregate)])
+        except IntegrityError:
+            pass  # another node has taken the same one
+
+    def epoch(self) -> str:
+        """The name of this log; positions mean nothing in another one."""
+        return cast(str, self._select("SELECT epoch FROM lorewire_epoch", ())[0][0])
+
+    def head(self) -> int:
+        """The newest position, 0 in an empty log."""
+        return self.recorder.max_notification_id() or 0
+
+    def session_head(self, session_id: UUID) -> int:
+        """The newest position of one session, 0 where it has no events."""
+        rows = self._select(
+            "SELECT max(notification_id) FROM lorewire_events WHERE session_id = %s", (session_id,)
+        )
+        return rows[0][0] or 0
+
+    def read(self, *, after: int, limit: int) -> list[Recorded | Unreadable]:
+        """Events after a position, in order, at most `limit`."""
+        return self._read("notification_id > %s", (after,), limit)
+
+    def read_session(
+        self, session_id: UUID, *, after: int = 0, limit: int
+    ) -> list[Recorded | Unreadable]:
+        """Events of one session after a position, of all its streams, in order."""
+        return self._read("session_id = %s AND notification_id > %s", (session_id, after), limit)
+
+    def read_stream_backwards(self, stream_id: UUID, *, limit: int) -> Iterator[Any]:
+        """The newest events of one stream, newest first."""
+        return self.events.get(stream_id, desc=True, limit=limit)
+
+    def read_one(self, stream_id: UUID, version: int) -> Any:
+        """One event of one stream; raises KeyError where there is none."""
+        for event in self.events.get(stream_id, gt=version - 1, lte=version):
+            return event
+        raise KeyError(f"Stream {stream_id} has no version {version}.")
+
+    def position_of(self, stream_id: UUID, version: int) -> int | None:
+        """The position of one event of one stream."""
+        rows = self._select(
+            "SELECT notification_id FROM lorewire_events"
+            " WHERE originator_id = %s AND originator_version = %s",
+            (stream_id, version),
+        )
+        return rows[0][0] if rows else None
+
+    def _read(
+        self, condition: str, parameters: tuple[Any, ...], limit: int
+    ) -> list[Recorded | Unreadable]:
+        rows = self._select(
+            f"SELECT {_COLUMNS} FROM lorewire_events WHERE {condition}"
+            " ORDER BY notification_id LIMIT %s",
+            (*parameters, limit),
+        )
+        return [self._decode(*row) for row in rows]
+
+    def _decode(
+        self, position: int, stream_id: UUID, version: int, topic: str, state: bytes
+    ) -> Recorded | Unreadable:
+        try:
+            event = self.mapper.to_domain_event(StoredEvent(stream_id, version, topic, state))
+        except Exception as error:  # any byte may be wrong, and one event must not stop a reader
+            return Unreadable(position, topic, str(error))
+        return Recorded(position, cast(SessionAggregate.Event, event))
+
+    def _select(self, query: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        with (
+            self.recorder.datastore.get_connection() as conn,
+            conn.cursor(row_factory=tuple_row, binary=True) as curs,
+        ):
+            return curs.execute(query, parameters, prepare=True).fetchall()  # type: ignore[arg-type]
+
+    def _load_without_snapshot(self, stream_id: UUID) -> Any:
+        aggregate = None
+        for event in self.events.get(stream_id):
+            aggregate = event.mutate(aggregate)  # type: ignore[attr-defined]
+        return aggregate

@@ -1,0 +1,1 @@
+"""The schema, owned by Alembic: every table, and the function that appends events."""
