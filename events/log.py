@@ -6,7 +6,7 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from eventsourcing.application import AggregateNotFoundError, Application
-from eventsourcing.domain import Aggregate
+from eventsourcing.domain import Aggregate, Snapshot
 from eventsourcing.persistence import (
     IntegrityError,
     Mapper,
@@ -25,6 +25,10 @@ CHANNEL = "lorewire_events"  # notified once for each append
 
 AggregateType = TypeVar("AggregateType", bound=Aggregate)
 
+# A turn that waits for 16 others sees the events of all of them before its own end.
+MAX_EVENTS_WITHIN_A_TURN = 100
+
+_TURN_TOPICS = ("QueryAsked", "ReplyCompleted", "ReplyFailed", "ReplyCancelled")
 _COLUMNS = "notification_id, originator_id, originator_version, topic, state"
 
 
@@ -95,11 +99,11 @@ class Log(Application[UUID]):
         except MapperDeserialisationError:
             return self._load_without_snapshot(stream_id)
 
-    def take_snapshot_of(self, aggregate: Aggregate) -> None:
-        """Keep the aggregate as it is, so that loading it stays short."""
+    def put_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep an aggregate as it was taken, so that loading it stays short."""
         assert self.snapshots is not None
         try:
-            self.snapshots.put([type(aggregate).Snapshot.take(aggregate)])
+            self.snapshots.put([snapshot])
         except IntegrityError:
             pass  # another node has taken the same one
 
@@ -138,14 +142,20 @@ class Log(Application[UUID]):
             return event
         raise KeyError(f"Stream {stream_id} has no version {version}.")
 
-    def position_of(self, stream_id: UUID, version: int) -> int | None:
-        """The position of one event of one stream."""
+    def read_turn(self, session_id: UUID, version: int, turn_id: UUID) -> list[Recorded]:
+        """A query (by its version in the session's stream) and, where it has ended, its end."""
         rows = self._select(
-            "SELECT notification_id FROM lorewire_events"
-            " WHERE originator_id = %s AND originator_version = %s",
-            (stream_id, version),
+            f"SELECT {_COLUMNS} FROM lorewire_events"
+            " WHERE originator_id = %s AND originator_version >= %s AND topic = ANY(%s)"
+            " ORDER BY originator_version LIMIT %s",
+            (session_id, version, list(_TURN_TOPICS), MAX_EVENTS_WITHIN_A_TURN),
         )
-        return rows[0][0] if rows else None
+        recorded = [self._decode(*row) for row in rows]
+        return [
+            one
+            for one in recorded
+            if isinstance(one, Recorded) and getattr(one.event, "turn_id", None) == turn_id
+        ]
 
     def _read(
         self, condition: str, parameters: tuple[Any, ...], limit: int

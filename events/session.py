@@ -105,6 +105,7 @@ class Session(SessionAggregate):
 
         title: str
         config: SessionConfig
+        changed: tuple[str, ...]  # which of the two, or both
 
         def apply(self, session: "Session") -> None:
             """Take over title and configuration."""
@@ -227,22 +228,27 @@ class Session(SessionAggregate):
 
     def reconfigure(
         self, *, title: str | None, config: SessionConfig | None, cause: Cause
-    ) -> dict[str, Any]:
-        """Change the title, the configuration or both; returns what really changed, by name."""
+    ) -> None:
+        """Change the title, the configuration or both (None: as it is); no event without a change."""
         self._refuse_if_deleted()
-        changes: dict[str, Any] = {}
-        if title is not None and title != self.title:
-            changes["title"] = title
-        if config is not None and config != self.config:
-            changes["config"] = config
-        if changes:
+        new_title = self.title if title is None else title
+        new_config = self.config if config is None else config
+        changed = tuple(
+            name
+            for name, is_new in (
+                ("title", new_title != self.title),
+                ("config", new_config != self.config),
+            )
+            if is_new
+        )
+        if changed:
             self.trigger_event(
                 self.SessionReconfigured,
-                title=changes.get("title", self.title),
-                config=changes.get("config", self.config),
+                title=new_title,
+                config=new_config,
+                changed=changed,
                 cause=cause,
             )
-        return changes
 
     def turn_id_of(self, message: str, context: dict[str, Any], cause: Cause) -> UUID:
         """The id that this query's turn has or would have.

@@ -1,0 +1,254 @@
+"""What a session answers from its views: memory, search, graph."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from actors.protocol import (
+    GetGraph,
+    GetMemory,
+    GetStatus,
+    Message,
+    Request,
+    SearchMemory,
+    rfc3339,
+    timestamp,
+)
+from actors.services import Services
+from events.aggregate import SessionAggregate
+from events.connection import Connection
+from events.session import Session
+from projections.as_of import resolve_as_of
+from projections.graph import GraphView
+from projections.graph_formats import render
+from projections.memory import Entry, MemoryView
+from projections.search import MemoryIndex
+
+ANSWERS: Mapping[type[Request], str] = {
+    GetStatus: "status_response",
+    GetMemory: "memory_response",
+    SearchMemory: "search_response",
+    GetGraph: "graph_response",
+}
+
+
+@dataclass(frozen=True)
+class Read:
+    """An answer: what the client gets, and what the log keeps of it."""
+
+    wire: dict[str, Any]
+    view_position: int
+    as_of: int | None = None
+    shown: tuple[str, ...] = field(default=())  # ids of what was found
+
+
+@dataclass(frozen=True)
+class RecordedRead:
+    """How a kind of read is stored."""
+
+    event_class: type[SessionAggregate.Event]
+    what: Callable[[Any, Read], dict[str, Any]]
+    is_search: bool = False
+
+    def is_wanted(self, setting: str) -> bool:
+        """Whether the operator wants it stored: all reads, searches only, or none."""
+        return setting == "all" or (setting == "searches" and self.is_search)
+
+
+RECORDED_READS: Mapping[type[Request], RecordedRead] = {
+    GetStatus: RecordedRead(Connection.StatusRead, lambda _request, _read: {}),
+    GetMemory: RecordedRead(
+        Connection.MemoryRead,
+        lambda request, read: {
+            "kind": request.kind,
+            "limit": request.limit,
+            "offset": request.offset,
+            "as_of": read.as_of,
+            "view_position": read.view_position,
+        },
+    ),
+    SearchMemory: RecordedRead(
+        Connection.MemorySearched,
+        lambda request, read: {
+            "query": request.query,
+            "search_type": request.kind,
+            "as_of": read.as_of,
+            "view_position": read.view_position,
+            "results": read.shown,
+        },
+        is_search=True,
+    ),
+    GetGraph: RecordedRead(
+        Connection.GraphRead,
+        lambda request, read: {
+            "format": request.format,
+            "entity": request.entity,
+            "depth": request.depth if request.entity else None,
+            "as_of": read.as_of,
+            "view_position": read.view_position,
+        },
+    ),
+}
+
+
+async def answer(
+    request: Request, session: Session, services: Services, index: MemoryIndex
+) -> Read:
+    """Answer GetMemory, SearchMemory or GetGraph; raises AsOfError where `as_of` is not a past."""
+    match request:
+        case GetMemory():
+            return await _memory(request, session.id, services)
+        case SearchMemory():
+            return await _search(request, session, services, index)
+        case GetGraph():
+            return await _graph(request, session.id, services)
+    raise TypeError(f"{request!r} is not a read")
+
+
+async def memory_updates(
+    view: MemoryView, session_id: UUID, after: int, upto: int
+) -> list[Message]:
+    """`memory_updated` messages for what was added between two positions, one for each turn."""
+    entries = await view.entries_between(session_id, after, upto)
+    return [
+        Message(
+            "memory_updated",
+            {
+                "session_id": session_id,
+                "timestamp": timestamp(),
+                "update_type": "conversation_added",
+                "turn_id": turn_id,
+                "entries": [entry_on_the_wire(entry) for entry in group],
+            },
+            view_position=upto,
+        )
+        for turn_id, group in groupby(entries, key=lambda entry: entry.turn_id)
+    ]
+
+
+async def graph_updates(view: GraphView, session_id: UUID, after: int, upto: int) -> list[Message]:
+    """One `graph_updated` message with the difference between two positions, if there is any."""
+    changes = await view.changes(session_id, after, upto)
+    added = {"nodes": changes.added_nodes, "edges": changes.added_edges}
+    removed = {"nodes": changes.removed_nodes, "edges": changes.removed_edges}
+    if not any((*added.values(), *removed.values())):
+        return []
+    return [
+        Message(
+            "graph_updated",
+            {
+                "session_id": session_id,
+                "timestamp": timestamp(),
+                "update_type": "knowledge_extracted",
+                "added": added,
+                "removed": removed,
+            },
+            view_position=upto,
+        )
+    ]
+
+
+def entry_on_the_wire(entry: Entry) -> dict[str, Any]:
+    """A memory entry as clients see it."""
+    return {
+        "entry_id": entry.entry_id,
+        "role": entry.role,
+        "speaker": entry.speaker,
+        "text": entry.text,
+        "turn_id": entry.turn_id,
+        "position": entry.position,
+        "timestamp": rfc3339(entry.said_at),
+    }
+
+
+async def _position(as_of: int | datetime | None, session_id: UUID, services: Services) -> int | None:
+    return None if as_of is None else await resolve_as_of(services.pool, session_id, as_of)
+
+
+async def _memory(request: GetMemory, session_id: UUID, services: Services) -> Read:
+    as_of = await _position(request.as_of, session_id, services)
+    window = {"limit": request.limit, "offset": request.offset, "as_of": as_of}
+    if request.kind == "conversations":
+        page = await services.memory.entries(session_id, **window)
+        items = [entry_on_the_wire(entry) for entry in page.items]
+    elif request.kind == "entities":
+        page = await services.graph.entities(session_id, **window)
+        items = page.items
+    else:
+        page = await services.graph.facts(session_id, **window)
+        items = page.items
+    wire = {
+        "type": request.kind,
+        "data": {
+            request.kind: items,
+            "total": page.total,
+            "limit": request.limit,
+            "offset": request.offset,
+            "has_more": request.offset + len(items) < page.total,
+        },
+        "view_position": page.view_position,
+    }
+    return Read(wire, page.view_position, as_of)
+
+
+async def _search(
+    request: SearchMemory, session: Session, services: Services, index: MemoryIndex
+) -> Read:
+    as_of = await _position(request.as_of, session.id, services)
+    found = await index.search(
+        request.query,
+        limit=request.limit,
+        offset=request.offset,
+        kind=request.kind,
+        role=request.filters.role,
+        since=request.filters.since,
+        until=request.filters.until,
+        as_of=as_of,
+    )
+    wire = {
+        "query": request.query,
+        "results": [
+            {
+                "entry_id": hit.entry_id,
+                "role": hit.role,
+                "speaker": hit.speaker,
+                "text": hit.text,
+                "highlights": hit.highlights,
+                "turn_id": hit.turn_id,
+                "position": hit.position,
+                "timestamp": rfc3339(hit.said_at),
+                "relevance_score": hit.relevance_score,
+                "ranks": {"keyword": hit.keyword_rank, "semantic": hit.semantic_rank},
+            }
+            for hit in found.hits
+        ],
+        "total_results": found.total,
+        "took_ms": round(found.took_ms, 3),
+        "view_position": found.view_position,
+    }
+    return Read(wire, found.view_position, as_of, tuple(hit.entry_id for hit in found.hits))
+
+
+async def _graph(request: GetGraph, session_id: UUID, services: Services) -> Read:
+    as_of = await _position(request.as_of, session_id, services)
+    graph = await services.graph.read(
+        session_id,
+        as_of=as_of,
+        entity=request.entity,
+        depth=request.depth,
+        node_limit=request.node_limit,
+        edge_limit=request.edge_limit,
+    )
+    graph_data = await asyncio.to_thread(
+        render, graph, session_id, request.format, include_metadata=request.include_metadata
+    )
+    wire = {
+        "format": request.format,
+        "graph_data": graph_data,
+        "view_position": graph.view_position,
+    }
+    return Read(wire, graph.view_position, as_of)

@@ -1,0 +1,70 @@
+"""Stored events as the messages that tell clients about them."""
+
+from typing import Any
+
+from actors.protocol import Message, rfc3339
+from events.aggregate import SessionAggregate
+from events.session import Session
+
+
+def message_of(event: SessionAggregate.Event, position: int) -> Message | None:
+    """The message for a stored event, or None where clients are not told about it."""
+    match event:
+        case Session.QueryAsked():
+            type_, data = _query_received(event)
+        case Session.ReplyCompleted():
+            type_, data = (
+                "query_response",
+                {
+                    "turn_id": event.turn_id,
+                    "message": event.text,
+                    "partial": False,
+                    "model": event.model,
+                    "usage": event.usage,
+                    "recalled": event.recalled,
+                },
+            )
+        case Session.ReplyFailed():
+            type_, data = (
+                "query_response",
+                {
+                    "turn_id": event.turn_id,
+                    "message": event.text,
+                    "partial": False,
+                    "failed": True,
+                    "code": event.code,
+                    "error": event.error,
+                },
+            )
+        case Session.ReplyCancelled():
+            type_, data = (
+                "query_response",
+                {
+                    "turn_id": event.turn_id,
+                    "message": event.text,
+                    "partial": False,
+                    "cancelled": True,
+                },
+            )
+        case Session.SessionReconfigured():
+            values = {"title": event.title, "config": event.config}
+            type_, data = (
+                "session_updated",
+                {"changes": {name: values[name] for name in event.changed}},
+            )
+        case Session.SessionDeleted():
+            type_, data = "session_deleted", {}
+        case _:
+            return None
+    data["session_id"] = event.session_id
+    data["timestamp"] = rfc3339(event.timestamp)
+    return Message(type_, data, position=position)
+
+
+def _query_received(event: Session.QueryAsked) -> tuple[str, dict[str, Any]]:
+    return "query_received", {
+        "turn_id": event.turn_id,
+        "message": event.message,
+        "context": event.context,
+        "connection_id": event.cause.connection_id,
+    }

@@ -1,0 +1,116 @@
+"""A turn: recall, write the prompt, let the model speak, tell the session's actor."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from actors.messages import PieceArrived, ReplyArrived, TurnFailed
+from actors.protocol import Code
+from actors.services import Services
+from events.session import Session, SessionConfig, TokenUsage
+from language.chat import ChatMessage, Finished, ModelUnavailableError
+from language.domains import Domain
+from language.prompts import Prompt, RecalledMemory, write_prompt
+from projections.search import MemoryIndex
+
+logger = logging.getLogger(__name__)
+
+RECALLED_ENTRIES = 8  # what a small model can still make use of
+RECALLED_FACTS = 12
+
+
+@dataclass(frozen=True)
+class PastTurn:
+    """A query and its reply, as the next prompts show them."""
+
+    turn_id: UUID
+    query: str
+    reply: str
+
+
+@dataclass(frozen=True)
+class TurnContext:
+    """What a turn needs to know of its session."""
+
+    query: Session.QueryAsked
+    config: SessionConfig
+    domain: Domain
+    past: Sequence[PastTurn]  # oldest first
+    index: MemoryIndex
+
+
+async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any], None]) -> None:
+    """Work out the reply to a query; every outcome is told to the session's actor.
+
+    Runs as a task of its own. Tells PieceArrived for each piece of text, then ReplyArrived or
+    TurnFailed. When it is cancelled it tells nothing: whoever cancels it knows.
+    """
+    turn_id = context.query.turn_id
+    started = time.monotonic()
+    try:
+        prompt, facts = await _write_prompt(context, services)
+        pieces: list[str] = []
+        finished: Finished | None = None
+        async for part in services.model.stream(
+            prompt.messages,
+            max_tokens=context.domain.max_reply_tokens,
+            model=context.config.llm_model,
+        ):
+            if isinstance(part, Finished):
+                finished = part
+            else:
+                pieces.append(part)
+                tell(PieceArrived(turn_id, part))
+        assert finished is not None, "a stream that ends well ends with Finished"
+        usage = finished.usage
+        tell(
+            ReplyArrived(
+                turn_id,
+                text="".join(pieces),
+                recalled=tuple(prompt.recalled),
+                facts=facts,
+                model=finished.model,
+                usage=usage and TokenUsage(usage.prompt_tokens, usage.completion_tokens),
+                duration_ms=round((time.monotonic() - started) * 1000),
+            )
+        )
+    except ModelUnavailableError as error:
+        tell(TurnFailed(turn_id, Code.MODEL_UNAVAILABLE, str(error)))
+    except Exception:
+        logger.exception("Turn %s of session %s failed", turn_id, context.query.session_id)
+        tell(TurnFailed(turn_id, Code.INTERNAL, "The server made a mistake. Ask again."))
+
+
+async def _write_prompt(
+    context: TurnContext, services: Services
+) -> tuple[Prompt, tuple[str, ...]]:
+    query = context.query
+    shown = {turn.turn_id for turn in context.past} | {query.turn_id}
+    found = await context.index.search(
+        query.message,
+        limit=RECALLED_ENTRIES + 2 * len(shown),
+        newest=context.config.max_memory_size,
+    )
+    recalled = [hit for hit in found.hits if hit.turn_id not in shown][:RECALLED_ENTRIES]
+    facts = await services.graph.neighbourhood(
+        query.session_id, query.message, limit=RECALLED_FACTS
+    )
+    prompt = write_prompt(
+        context.domain,
+        recalled=[
+            RecalledMemory(hit.entry_id, hit.speaker, hit.said_at, hit.text) for hit in recalled
+        ],
+        facts=[sentence for _, sentence in facts],
+        turns=[
+            message
+            for turn in context.past
+            for message in (ChatMessage("user", turn.query), ChatMessage("assistant", turn.reply))
+        ],
+        query=query.message,
+        context=query.context,
+        budget_tokens=services.model_context_tokens - context.domain.max_reply_tokens,
+    )
+    return prompt, tuple(statement_id for statement_id, _ in facts)
