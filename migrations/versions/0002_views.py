@@ -45,19 +45,20 @@ STATEMENTS = [
     """,
     "CREATE INDEX memory_entries_in_order ON memory_entries (session_id, position)",
     "CREATE INDEX memory_entries_by_position ON memory_entries (position)",
+    # What an entity is called and what type it was taken for are rows, so that a graph as of a
+    # position is a filter. No text in the key: an index refuses one of more than 2.7 kB.
     """
-    CREATE TABLE graph_entities (
+    CREATE TABLE graph_names (
         session_id uuid NOT NULL,
         entity_id text NOT NULL,
+        from_position bigint NOT NULL,         -- of the event that used this name and type first
+        mention integer NOT NULL,              -- its place among the names of that event
         name text NOT NULL,
-        type text,                             -- a hint of the extractor's, never a constraint
-        aliases text[] NOT NULL DEFAULT '{}',
-        from_position bigint NOT NULL,
-        until_position bigint,                 -- null: still there
-        PRIMARY KEY (session_id, entity_id)
+        type text,                             -- a hint of the extractor's; 'literal': no entity
+        PRIMARY KEY (session_id, entity_id, from_position, mention)
     )
     """,
-    "CREATE INDEX graph_entities_by_start ON graph_entities (from_position)",
+    "CREATE INDEX graph_names_by_start ON graph_names (session_id, from_position)",
     """
     CREATE TABLE graph_statements (
         session_id uuid NOT NULL,
@@ -74,8 +75,8 @@ STATEMENTS = [
         said_by text,
         valid_from text,
         valid_to text,
-        confidence real NOT NULL,
-        said_at timestamptz NOT NULL,
+        confidence double precision NOT NULL,
+        said_at timestamptz NOT NULL,          -- when PostgreSQL stored the event of the source
         source_position bigint NOT NULL,       -- of the event in which it was said
         from_position bigint NOT NULL,         -- of the event by which it was learned
         until_position bigint,                 -- of the event that ended it; null: it stands
@@ -83,6 +84,10 @@ STATEMENTS = [
     )
     """,
     "CREATE INDEX graph_statements_by_start ON graph_statements (from_position)",
+    """
+    CREATE INDEX graph_statements_by_end ON graph_statements (until_position)
+        WHERE until_position IS NOT NULL
+    """,
     "CREATE INDEX graph_statements_by_subject ON graph_statements (session_id, subject_id)",
     "CREATE INDEX graph_statements_by_object ON graph_statements (session_id, object_id)",
 ]
@@ -96,6 +101,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the views; they can be rebuilt from the log."""
-    for table in ("graph_statements", "graph_entities", "memory_entries", "sessions"):
+    for table in ("graph_statements", "graph_names", "memory_entries", "sessions"):
         op.execute(f"DROP TABLE {table}")
     op.execute("DELETE FROM lorewire_tracking WHERE application_name <> '__migration__'")

@@ -1,0 +1,183 @@
+"""The whole program: which parts run, and how they are wired together."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from psycopg_pool import AsyncConnectionPool
+from tornado.netutil import bind_sockets
+
+from actors.directory import SessionDirectory
+from actors.messages import Wake
+from actors.monitor import MonitorActor
+from actors.services import Services
+from actors.view_watch import watch_views
+from events.journal import Journal
+from events.log import Log
+from language.chat import ChatModel
+from language.domains import load_domains
+from language.embedding import load_embedder
+from lorewire import __version__
+from lorewire.database import migrate
+from lorewire.postgres import EmbeddedPostgres
+from lorewire.processes import ChildProcess
+from lorewire.settings import Settings
+from projections.graph import GraphView
+from projections.memory import MemoryView
+from projections.positions import read_positions
+from projections.sessions import SessionsView
+from projections.sparql import SparqlEngine
+from web.app import make_app, make_server
+
+logger = logging.getLogger(__name__)
+
+MODEL_START_TIMEOUT_S = 60.0  # the embedded model takes one second; a slow disk more
+VIEW_POOL_SIZE = 8  # reads of views; each takes about a millisecond
+CATCH_UP_POLL_S = 0.5
+
+
+async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
+    """Run everything until SIGINT or SIGTERM; calls `on_ready` with the server's URL."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    sockets = bind_sockets(settings.port, settings.host)  # a port in use is the first thing said
+    async with AsyncExitStack() as stack:
+        database_url = await _start_database(settings, stack)
+        model_url, model_name = await _start_model(settings, stack)
+        projector = ChildProcess(
+            "projector",
+            [sys.executable, "-m", "lorewire", "project", "--child"],
+            env={**os.environ, "DATABASE_URL": database_url},
+        )
+        await projector.start()
+        stack.push_async_callback(projector.stop)
+        directory, monitor = await stack.enter_async_context(
+            wired(settings, database_url, model_url=model_url, model_name=model_name)
+        )
+        server = make_server(make_app(directory, monitor, version=__version__))
+        server.add_sockets(sockets)
+        port = sockets[0].getsockname()[1]
+        on_ready(f"http://{settings.host}:{port}")
+        await stop.wait()
+        logger.info("Stopping")
+        server.stop()
+        await directory.shutdown()
+        await server.close_all_connections()
+
+
+@asynccontextmanager
+async def wired(
+    settings: Settings, database_url: str, *, model_url: str, model_name: str
+) -> AsyncIterator[tuple[SessionDirectory, Any]]:
+    """The actors with all they need, on a migrated database; yields (directory, monitor)."""
+    log = Log(database_url)
+    journal = Journal(log, timeout_s=settings.journal_timeout_s)
+    key = settings.model_key.get_secret_value() if settings.model_key else None
+    model = ChatModel(
+        base_url=model_url,
+        model=model_name,
+        api_key=key,
+        first_token_timeout_s=settings.first_token_timeout_s,
+        gap_timeout_s=settings.gap_timeout_s,
+        turn_timeout_s=settings.turn_timeout_s,
+    )
+    sparql = SparqlEngine()
+    async with AsyncConnectionPool(
+        database_url,
+        min_size=1,
+        max_size=VIEW_POOL_SIZE,
+        timeout=5.0,
+        reconnect_timeout=1.0,
+        check=AsyncConnectionPool.check_connection,
+        kwargs={"autocommit": True, "connect_timeout": 2},
+        open=False,
+    ) as pool:
+        sessions = SessionsView(pool)
+        services = Services(
+            log=log,
+            journal=journal,
+            epoch=await asyncio.to_thread(log.epoch),
+            pool=pool,
+            sessions=sessions,
+            memory=MemoryView(pool),
+            graph=GraphView(pool),
+            sparql=sparql,
+            model=model,
+            domains=load_domains(settings.domains_dir),
+            embedder=await asyncio.to_thread(load_embedder, settings.embedder),
+            record_reads=settings.record_reads,
+            heartbeat_interval_s=settings.heartbeat_interval_s,
+            heartbeat_timeout_s=settings.heartbeat_timeout_s,
+            passivate_after_s=settings.passivate_after_s,
+            model_context_tokens=settings.model_context_tokens,
+        )
+        monitor = MonitorActor.start(
+            interval_s=settings.monitor_interval_s,
+            count_sessions=sessions.count_active,
+            read_positions=lambda: read_positions(pool),
+        )
+        directory = SessionDirectory(services, monitor)
+        watcher = asyncio.create_task(watch_views(database_url, pool, directory))
+        recovery = asyncio.create_task(_end_interrupted_turns(services, directory))
+        try:
+            yield directory, monitor
+        finally:
+            for task in (watcher, recovery):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            await directory.shutdown()
+            await monitor.stop(block=False)  # type: ignore[misc]
+            await asyncio.to_thread(journal.stop)
+            await model.close()
+            await sparql.close()
+            await asyncio.to_thread(log.close)
+
+
+async def _start_database(settings: Settings, stack: AsyncExitStack) -> str:
+    if settings.database_url:
+        url = settings.database_url
+    else:
+        postgres = EmbeddedPostgres(settings.data_dir / "postgres")
+        url = await asyncio.to_thread(postgres.start)
+        stack.push_async_callback(asyncio.to_thread, postgres.stop)
+    await asyncio.to_thread(migrate, url)
+    return url
+
+
+async def _start_model(settings: Settings, stack: AsyncExitStack) -> tuple[str, str]:
+    """The URL and the name of the chat model; starts the embedded one where none is configured."""
+    if settings.model_url:
+        return settings.model_url, settings.model or "default"
+    process = ChildProcess(
+        "model", [sys.executable, "-m", "language.model_server", "--port", "0"], wait_for_line=True
+    )
+    started = time.monotonic()
+    ready = await process.start(timeout_s=MODEL_START_TIMEOUT_S)
+    stack.push_async_callback(process.stop)
+    logger.info("The embedded model is ready after %.1f s", time.monotonic() - started)
+    return ready["url"], ready["model"]
+
+
+async def _end_interrupted_turns(services: Services, directory: SessionDirectory) -> None:
+    """Wake the sessions in which a server that died has left a turn open.
+
+    Which ones is in a view, so this waits until the view has read what had happened before. A
+    client that connects earlier wakes its session itself.
+    """
+    head = await asyncio.to_thread(services.log.head)
+    await services.sessions.wait_for(head)
+    session_ids = await services.sessions.with_open_turns()
+    for session_id in session_ids:
+        directory.tell(session_id, Wake())
+    if session_ids:
+        logger.info("Looking after %d sessions with open turns", len(session_ids))

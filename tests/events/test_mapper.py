@@ -1,0 +1,216 @@
+"""Stored bytes keep every type that an event declares."""
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, get_type_hints
+from uuid import UUID
+
+import orjson
+import pytest
+from eventsourcing.domain import Aggregate
+from eventsourcing.persistence import MapperDeserialisationError, StoredEvent
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.aggregate import Cause, TopicMap
+from events.connection import Connection
+from events.knowledge import Knowledge, Statement
+from events.mapper import OrjsonTranscoder, SessionStoredEvent, TypedMapper, topic_of
+from events.session import Session, SessionConfig, TokenUsage, Turn
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+MOMENTS = st.datetimes(
+    min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)
+)
+FIELDS: dict[Any, st.SearchStrategy[Any]] = {
+    datetime: MOMENTS,
+    dict[str, Any]: st.dictionaries(st.text(), JSON, max_size=3),
+    SessionConfig: st.builds(
+        SessionConfig, custom_config=st.dictionaries(st.text(), JSON, max_size=3)
+    ),
+    int: st.integers(0, 2**62),
+}
+
+
+def events_of(cls: type[Any]) -> st.SearchStrategy[Any]:
+    hints = get_type_hints(cls)
+    fields = {
+        field.name: UUID_STRATEGY
+        if field.name == "originator_id"
+        else FIELDS.get(hints[field.name], st.from_type(hints[field.name]))
+        for field in dataclasses.fields(cls)
+    }
+    return st.builds(cls, **fields)
+
+
+UUID_STRATEGY = st.uuids()
+EVENTS = st.sampled_from(sorted(TopicMap.classes)).flatmap(
+    lambda topic: events_of(TopicMap.classes[topic])
+)
+MAPPER = TypedMapper(OrjsonTranscoder())
+
+
+@given(event=EVENTS)
+def test_every_event_comes_back_as_it_was(event: Any) -> None:
+    stored = MAPPER.to_stored_event(event)
+
+    restored = MAPPER.to_domain_event(stored)
+
+    assert restored == event
+    assert type(restored) is type(event)
+
+
+def test_a_stored_event_knows_its_session() -> None:
+    session = Session.open(user_id="ada", title="t", config=SessionConfig("dnd"))
+    connection = Connection.open(
+        session_id=session.id, user_id="ada", stream=True, remote="::1", user_agent="x"
+    )
+
+    [event] = connection.collect_events()
+    stored = MAPPER.to_stored_event(event)
+
+    assert isinstance(stored, SessionStoredEvent)
+    assert stored.session_id == session.id
+    assert stored.originator_id == connection.id
+
+
+def aggregates() -> Iterator[Aggregate]:
+    session = Session.open(user_id="ada", title="t", config=SessionConfig("dnd"))
+    cause = Cause("ada", UUID(int=1), "7")
+    for number in range(2):
+        session.ask_query(UUID(int=number), "Hi", {"a": [1]}, stream=True, cause=cause)
+    session.start_reply()
+    yield session
+    yield Connection.open(
+        session_id=session.id, user_id="ada", stream=True, remote="::1", user_agent="x"
+    )
+    yield Knowledge.open(session.id)
+
+
+@pytest.mark.parametrize("aggregate", list(aggregates()), ids=lambda aggregate: type(aggregate).__name__)
+def test_a_snapshot_restores_the_aggregate(aggregate: Aggregate) -> None:
+    aggregate.collect_events()
+    snapshot = type(aggregate).Snapshot.take(aggregate)
+
+    restored = MAPPER.to_domain_event(MAPPER.to_stored_event(snapshot))
+
+    assert restored.mutate(None) == aggregate  # type: ignore[attr-defined]
+
+
+def test_nested_values_have_their_types() -> None:
+    session = Session.open(
+        user_id="ada", title="t", config=SessionConfig("dnd"), seed=("a", "b")
+    )
+    turn_id = UUID(int=5)
+    session.ask_query(turn_id, "Hi", {}, stream=True, cause=Cause("ada", UUID(int=1)))
+    session.start_reply()
+    session.complete_reply(
+        turn_id,
+        text="Yo",
+        recalled=("q-1",),
+        facts=(),
+        model="m",
+        usage=TokenUsage(3, 4),
+        duration_ms=5,
+    )
+    assert session.running is None
+
+    opened, asked, _, completed = [
+        MAPPER.to_domain_event(MAPPER.to_stored_event(event)) for event in session.collect_events()
+    ]
+
+    assert opened.seed == ("a", "b")  # type: ignore[attr-defined]
+    assert opened.timestamp.tzinfo is not None  # type: ignore[attr-defined]
+    assert asked.cause == Cause("ada", UUID(int=1))  # type: ignore[attr-defined]
+    assert asked.turn_id == turn_id  # type: ignore[attr-defined]
+    assert completed.usage == TokenUsage(3, 4)  # type: ignore[attr-defined]
+    assert completed.recalled == ("q-1",)  # type: ignore[attr-defined]
+
+
+def test_states_are_plain_json() -> None:
+    session = Session.open(user_id="ada", title="t", config=SessionConfig("dnd"))
+
+    state = orjson.loads(MAPPER.to_stored_event(session.collect_events()[0]).state)
+
+    assert state["config"]["domain"] == "dnd"
+    assert state["session_id"] == str(session.id)
+
+
+@pytest.mark.parametrize("state", [b"", b"{", b"[]", b"{}", b'{"timestamp": 3}', b"\xff"])
+def test_bytes_that_do_not_fit_name_the_event(state: bytes) -> None:
+    stored = StoredEvent(UUID(int=1), 7, "QueryAsked", state)
+
+    with pytest.raises(MapperDeserialisationError, match="QueryAsked at version 7"):
+        MAPPER.to_domain_event(stored)
+
+
+def test_topics_are_bare_names_that_do_not_move_with_modules() -> None:
+    assert {topic: topic_of_class(cls) for topic, cls in TopicMap.classes.items()} == {
+        topic: topic for topic in TopicMap.classes
+    }
+    assert set(TopicMap.classes) == {
+        "SessionOpened",
+        "SessionReconfigured",
+        "QueryAsked",
+        "ReplyStarted",
+        "ReplyCompleted",
+        "ReplyFailed",
+        "ReplyCancelled",
+        "SessionDeleted",
+        "ConnectionOpened",
+        "MemorySearched",
+        "MemoryRead",
+        "GraphRead",
+        "StatusRead",
+        "ConnectionClosed",
+        "KnowledgeOpened",
+        "KnowledgeExtracted",
+    }
+
+
+def topic_of_class(cls: type[Any]) -> str:
+    return topic_of(object.__new__(cls))
+
+
+def test_a_statement_of_every_shape_survives() -> None:
+    knowledge = Knowledge.open(UUID(int=3))
+    statement = Statement(
+        statement_id="t:0",
+        subject="Kira",
+        subject_type=None,
+        predicate="is_a",
+        object="ranger",
+        object_type="CLASS",
+        object_is_literal=False,
+        quote="Kira is a ranger",
+        speaker="ada",
+        polarity="yes",
+        modality="reported",
+        said_by="Tobin",
+        valid_from=None,
+        valid_to="tomorrow",
+        confidence=0.75,
+    )
+    knowledge.learn(
+        turn_id=None, source_position=1, extractor="spacy-rules/1", statements=(statement,)
+    )
+
+    _, extracted = knowledge.collect_events()
+
+    restored = MAPPER.to_domain_event(MAPPER.to_stored_event(extracted))
+    assert restored.statements == (statement,)  # type: ignore[attr-defined]
+
+
+def test_waiting_turns_are_turns_again() -> None:
+    session = next(aggregates())
+    snapshot = Session.Snapshot.take(session)  # type: ignore[arg-type]
+
+    restored = MAPPER.to_domain_event(MAPPER.to_stored_event(snapshot)).mutate(None)  # type: ignore[attr-defined]
+
+    assert isinstance(restored.waiting[0], Turn)
+    assert isinstance(restored.running, Turn)

@@ -1,0 +1,1 @@
+"""Tornado: the session and monitor sockets, HTTP, metrics."""

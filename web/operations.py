@@ -1,0 +1,98 @@
+"""What operators look at: health and metrics."""
+
+import asyncio
+import logging
+from typing import Any
+
+import prometheus_client
+import pykka
+
+from actors.directory import SessionDirectory
+from actors.monitor import Counts, MonitorActor
+from actors.protocol import timestamp
+from projections.positions import read_positions
+from web.http import ApiHandler
+
+logger = logging.getLogger(__name__)
+
+CHECK_TIMEOUT_S = 2.0  # a load balancer does not wait longer
+
+SESSION_ACTORS = prometheus_client.Gauge("lorewire_session_actors", "Live session actors")
+CONNECTIONS = prometheus_client.Gauge("lorewire_connections", "WebSockets of sessions")
+LOG_POSITION = prometheus_client.Gauge("lorewire_log_position", "Newest position of the log")
+VIEW_POSITION = prometheus_client.Gauge(
+    "lorewire_view_position", "How far a view has read", ["view"]
+)
+VIEW_LAG = prometheus_client.Gauge("lorewire_view_lag", "Positions that a view is behind", ["view"])
+
+
+class OperationsHandler(ApiHandler):
+    """What both endpoints share."""
+
+    def initialize(  # type: ignore[override]
+        self, directory: SessionDirectory, monitor: "pykka.ActorRef[MonitorActor]", version: str
+    ) -> None:
+        """Called by Tornado for each request."""
+        super().initialize(directory)
+        self._monitor = monitor
+        self._version = version
+
+    async def counts(self) -> dict[str, Any]:
+        """How many sessions and connections there are."""
+        counts: dict[str, Any] = await self._monitor.ask(Counts(), block=False)
+        return counts
+
+
+class HealthHandler(OperationsHandler):
+    """`/health`."""
+
+    async def get(self) -> None:
+        """Whether the server can do its work; 503 where the event store does not answer."""
+        counts = await self.counts()
+        event_store = await self._check_event_store()
+        model = await self.services.model.check()
+        is_healthy = event_store is None
+        self.answer(
+            {
+                "status": "healthy" if is_healthy else "unhealthy",
+                "version": self._version,
+                "session_count": counts["active_sessions"],
+                "connection_count": counts["active_connections"],
+                "timestamp": timestamp(),
+                "checks": {"event_store": event_store or "ok", "model": model or "ok"},
+            },
+            status=200 if is_healthy else 503,
+        )
+
+    async def _check_event_store(self) -> str | None:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                await read_positions(self.services.pool)
+        except Exception as error:
+            logger.warning("The event store does not answer: %s", error)
+            return "The event store does not answer. See the server's log."
+        return None
+
+
+class MetricsHandler(OperationsHandler):
+    """`/metrics`."""
+
+    async def get(self) -> None:
+        """Prometheus text."""
+        SESSION_ACTORS.set(len(self.directory))
+        CONNECTIONS.set((await self.counts())["active_connections"])
+        await self._look_at_views()
+        self.set_header("Content-Type", prometheus_client.CONTENT_TYPE_LATEST)
+        self.finish(prometheus_client.generate_latest())
+
+    async def _look_at_views(self) -> None:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                positions = await read_positions(self.services.pool)
+        except Exception as error:  # the other metrics matter most while the database is gone
+            logger.warning("The views' positions can't be read: %s", error)
+            return
+        LOG_POSITION.set(positions.head)
+        for view, position in positions.views.items():
+            VIEW_POSITION.labels(view).set(position)
+            VIEW_LAG.labels(view).set(positions.head - position)
