@@ -198,6 +198,7 @@ class LoopActor(pykka.Actor):
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         super().__init__()
         self.actor_stopped = StopFlag()  # type: ignore[assignment]
+        self._actor_ref = pykka.ActorRef(self)  # it has taken over the flag before
         self._is_busy = False
         self._task: asyncio.Task[None] | None = None  # the loop itself holds tasks weakly
 
