@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -68,11 +68,7 @@ class SessionDirectory:
         """Open a session and give it the knowledge of its domain; returns its id when durable."""
         domain = self.services.domains.get(config.domain)
         if domain is None:
-            known = ", ".join(sorted(self.services.domains))
-            raise RefusedError(
-                Code.INVALID_DATA,
-                f"`config.domain` {config.domain!r} is not known. Known are {known}.",
-            )
+            raise unknown_domain(config.domain, self.services.domains)
         session = Session.open(
             user_id=user_id, title=title or domain.title, config=config, seed=domain.seed
         )
@@ -96,3 +92,11 @@ class SessionDirectory:
         )
         if self.services.tasks:
             await asyncio.wait(self.services.tasks, timeout=5.0)
+
+
+def unknown_domain(name: str, domains: Iterable[str]) -> RefusedError:
+    """What a client is told that names a domain which is not configured."""
+    known = ", ".join(sorted(domains))
+    return RefusedError(
+        Code.INVALID_DATA, f"`config.domain` {name[:64]!r} is not known. Known are {known}."
+    )

@@ -299,5 +299,7 @@ class LoopActor(pykka.Actor):
             if isinstance(envelope.message, messages._ActorStop):
                 envelope.reply_to.set(None)
             else:
-                error = pykka.ActorDeadError(f"{self.actor_ref} stopped before handling the message")
+                error = pykka.ActorDeadError(
+                    f"{self.actor_ref} stopped before handling the message"
+                )
                 envelope.reply_to.set_exception((pykka.ActorDeadError, error, None))

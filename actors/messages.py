@@ -129,5 +129,3 @@ class Passivate:
 @dataclass(frozen=True)
 class Shutdown:
     """Ask: the server stops. The running turn ends as failed, connections are closed."""
-
-

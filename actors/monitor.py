@@ -135,7 +135,9 @@ class MonitorActor(LoopActor):
         match message:
             case SessionCreated():
                 self._sessions += 1
-                self._tell("session_created", session_id=message.session_id, user_id=message.user_id)
+                self._tell(
+                    "session_created", session_id=message.session_id, user_id=message.user_id
+                )
             case SessionRemoved():
                 self._sessions -= 1
                 self._tell("session_deleted", session_id=message.session_id)
@@ -225,7 +227,7 @@ class MonitorActor(LoopActor):
                     "events_per_second": round(self._events_per_second, 1),
                     "turns_running": self._turns,
                     "projections": {
-                        name: {"position": position, "lag": positions.head - position}
+                        name: {"position": position, "lag": positions.lag(name)}
                         for name, position in positions.views.items()
                     },
                     "rss_bytes": self._process.memory_info().rss,

@@ -1,7 +1,7 @@
 """What a session answers from its views: memory, search, graph."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -25,7 +25,7 @@ from events.session import Session
 from projections.as_of import resolve_as_of
 from projections.graph import GraphView
 from projections.graph_formats import render
-from projections.memory import Entry, MemoryView
+from projections.memory import MemoryEntry, MemoryView
 from projections.search import MemoryIndex
 
 ANSWERS: Mapping[type[Request], str] = {
@@ -133,9 +133,7 @@ async def memory_updates(
 async def graph_updates(view: GraphView, session_id: UUID, after: int, upto: int) -> list[Message]:
     """One `graph_updated` message with the difference between two positions, if there is any."""
     changes = await view.changes(session_id, after, upto)
-    added = {"nodes": changes.added_nodes, "edges": changes.added_edges}
-    removed = {"nodes": changes.removed_nodes, "edges": changes.removed_edges}
-    if not any((*added.values(), *removed.values())):
+    if changes.is_empty:
         return []
     return [
         Message(
@@ -144,15 +142,15 @@ async def graph_updates(view: GraphView, session_id: UUID, after: int, upto: int
                 "session_id": session_id,
                 "timestamp": timestamp(),
                 "update_type": "knowledge_extracted",
-                "added": added,
-                "removed": removed,
+                "added": {"nodes": changes.added_nodes, "edges": changes.added_edges},
+                "removed": {"nodes": changes.removed_nodes, "edges": changes.removed_edges},
             },
-            view_position=upto,
+            view_position=changes.view_position,
         )
     ]
 
 
-def entry_on_the_wire(entry: Entry) -> dict[str, Any]:
+def entry_on_the_wire(entry: MemoryEntry) -> dict[str, Any]:
     """A memory entry as clients see it."""
     return {
         "entry_id": entry.entry_id,
@@ -165,34 +163,38 @@ def entry_on_the_wire(entry: Entry) -> dict[str, Any]:
     }
 
 
-async def _position(as_of: int | datetime | None, session_id: UUID, services: Services) -> int | None:
+async def _position(
+    as_of: int | datetime | None, session_id: UUID, services: Services
+) -> int | None:
     return None if as_of is None else await resolve_as_of(services.pool, session_id, as_of)
 
 
 async def _memory(request: GetMemory, session_id: UUID, services: Services) -> Read:
     as_of = await _position(request.as_of, session_id, services)
-    window = {"limit": request.limit, "offset": request.offset, "as_of": as_of}
+    limit, offset = request.limit, request.offset
+    items: Sequence[Any]
     if request.kind == "conversations":
-        page = await services.memory.entries(session_id, **window)
-        items = [entry_on_the_wire(entry) for entry in page.items]
+        entries = await services.memory.entries(session_id, limit=limit, offset=offset, as_of=as_of)
+        items = [entry_on_the_wire(entry) for entry in entries.entries]
+        total, view_position = entries.total, entries.view_position
     elif request.kind == "entities":
-        page = await services.graph.entities(session_id, **window)
-        items = page.items
+        named = await services.graph.entities(session_id, limit=limit, offset=offset, as_of=as_of)
+        items, total, view_position = named.entities, named.total, named.view_position
     else:
-        page = await services.graph.facts(session_id, **window)
-        items = page.items
+        facts = await services.graph.facts(session_id, limit=limit, offset=offset, as_of=as_of)
+        items, total, view_position = facts.facts, facts.total, facts.view_position
     wire = {
         "type": request.kind,
         "data": {
             request.kind: items,
-            "total": page.total,
-            "limit": request.limit,
-            "offset": request.offset,
-            "has_more": request.offset + len(items) < page.total,
+            "total": total,
+            "limit": limit,
+            "offset": offset,
+            "has_more": offset + len(items) < total,
         },
-        "view_position": page.view_position,
+        "view_position": view_position,
     }
-    return Read(wire, page.view_position, as_of)
+    return Read(wire, view_position, as_of)
 
 
 async def _search(
@@ -213,14 +215,8 @@ async def _search(
         "query": request.query,
         "results": [
             {
-                "entry_id": hit.entry_id,
-                "role": hit.role,
-                "speaker": hit.speaker,
-                "text": hit.text,
+                **entry_on_the_wire(hit.entry),
                 "highlights": hit.highlights,
-                "turn_id": hit.turn_id,
-                "position": hit.position,
-                "timestamp": rfc3339(hit.said_at),
                 "relevance_score": hit.relevance_score,
                 "ranks": {"keyword": hit.keyword_rank, "semantic": hit.semantic_rank},
             }
@@ -230,7 +226,7 @@ async def _search(
         "took_ms": round(found.took_ms, 3),
         "view_position": found.view_position,
     }
-    return Read(wire, found.view_position, as_of, tuple(hit.entry_id for hit in found.hits))
+    return Read(wire, found.view_position, as_of, tuple(hit.entry.entry_id for hit in found.hits))
 
 
 async def _graph(request: GetGraph, session_id: UUID, services: Services) -> Read:
@@ -244,7 +240,7 @@ async def _graph(request: GetGraph, session_id: UUID, services: Services) -> Rea
         edge_limit=request.edge_limit,
     )
     graph_data = await asyncio.to_thread(
-        render, graph, session_id, request.format, include_metadata=request.include_metadata
+        render, graph, request.format, include_metadata=request.include_metadata
     )
     wire = {
         "format": request.format,

@@ -69,6 +69,7 @@ from events.session import (
 )
 from language.domains import Domain
 from projections.as_of import AsOfError
+from projections.graph import UnknownEntityError
 from projections.positions import read_positions
 from projections.search import MemoryIndex
 
@@ -100,6 +101,7 @@ ERROR_CODES: Sequence[tuple[type[Exception], str]] = (
     (TooManyTurnsError, Code.CONFLICT),
     (StreamConflictError, Code.CONFLICT),
     (AsOfError, Code.INVALID_DATA),
+    (UnknownEntityError, Code.NOT_FOUND),
     (LogUnavailableError, Code.UNAVAILABLE),
     (psycopg.OperationalError, Code.UNAVAILABLE),
 )
@@ -140,9 +142,7 @@ class SessionActor(LoopActor):
     comes from the log. It never has two appends of its stream under way at once.
     """
 
-    def __init__(
-        self, session_id: UUID, services: Services, directory: "SessionDirectory"
-    ) -> None:
+    def __init__(self, session_id: UUID, services: Services, directory: "SessionDirectory") -> None:
         super().__init__()
         self._id = session_id
         self._services = services
@@ -253,9 +253,7 @@ class SessionActor(LoopActor):
         if session is None:
             raise NoSuchSessionError(self._id)
         self._session = session
-        self._position = max(
-            self._position, await asyncio.to_thread(log.session_head, self._id)
-        )
+        self._position = max(self._position, await asyncio.to_thread(log.session_head, self._id))
         if not self._is_past_known:
             self._past.extend(await asyncio.to_thread(self._read_past))
             self._is_past_known = True
@@ -664,7 +662,8 @@ class SessionActor(LoopActor):
                 "config": session.config,
                 "model": session.config.llm_model or services.model.model,
                 "connections": len(self._connections),
-                "turn": self._turn and {
+                "turn": self._turn
+                and {
                     "turn_id": self._turn.turn_id,
                     "waiting": len(session.waiting),
                 },
@@ -672,9 +671,9 @@ class SessionActor(LoopActor):
                 "memory_entries": memory.conversation_count,
                 "graph": {"entities": graph.node_count, "statements": graph.edge_count},
                 "position": self._position,
-                "lag": positions.head - min(positions.views.values(), default=0),
+                "lag": max(positions.lag(name) for name in positions.views),
             },
-            view_position=min(positions.views.values(), default=0),
+            view_position=min(positions.views.values()),
         )
 
     async def _push_view(self, moved: ViewMoved) -> None:
@@ -762,9 +761,7 @@ class SessionActor(LoopActor):
         return bool(self._listeners) or not self.actor_inbox.empty()
 
     def _give_up(self, error: BaseException | None) -> None:
-        logger.error(
-            "Session %s failed after position %d: %s", self._id, self._position, error
-        )
+        logger.error("Session %s failed after position %d: %s", self._id, self._position, error)
         self._drop_turn()
         self._refuse_listeners(Code.INTERNAL, "The server made a mistake. Ask again.")
         self._close_connections(Close.INTERNAL, "internal fault")

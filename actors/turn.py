@@ -84,9 +84,7 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
         tell(TurnFailed(turn_id, Code.INTERNAL, "The server made a mistake. Ask again."))
 
 
-async def _write_prompt(
-    context: TurnContext, services: Services
-) -> tuple[Prompt, tuple[str, ...]]:
+async def _write_prompt(context: TurnContext, services: Services) -> tuple[Prompt, tuple[str, ...]]:
     query = context.query
     shown = {turn.turn_id for turn in context.past} | {query.turn_id}
     found = await context.index.search(
@@ -94,14 +92,15 @@ async def _write_prompt(
         limit=RECALLED_ENTRIES + 2 * len(shown),
         newest=context.config.max_memory_size,
     )
-    recalled = [hit for hit in found.hits if hit.turn_id not in shown][:RECALLED_ENTRIES]
+    recalled = [hit.entry for hit in found.hits if hit.entry.turn_id not in shown]
     facts = await services.graph.neighbourhood(
         query.session_id, query.message, limit=RECALLED_FACTS
     )
     prompt = write_prompt(
         context.domain,
         recalled=[
-            RecalledMemory(hit.entry_id, hit.speaker, hit.said_at, hit.text) for hit in recalled
+            RecalledMemory(entry.entry_id, entry.speaker, entry.said_at, entry.text)
+            for entry in recalled[:RECALLED_ENTRIES]
         ],
         facts=[sentence for _, sentence in facts],
         turns=[
@@ -113,4 +112,4 @@ async def _write_prompt(
         context=query.context,
         budget_tokens=services.model_context_tokens - context.domain.max_reply_tokens,
     )
-    return prompt, tuple(statement_id for statement_id, _ in facts)
+    return prompt, tuple(statement_id for statement_id, _ in facts[: prompt.facts])

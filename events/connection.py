@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from eventsourcing.domain import Aggregate, Snapshot
+from eventsourcing import domain
+from eventsourcing.domain import Aggregate
 from typing_extensions import TypedDict
 
 from events.aggregate import Cause, SessionAggregate, stable_topics
@@ -73,7 +74,7 @@ class Connection(SessionAggregate):
             """Nothing follows."""
             connection.is_closed = True
 
-    class Snapshot(Snapshot):
+    class Snapshot(domain.Snapshot):
         """A connection as it was at one version."""
 
         state: ConnectionState  # type: ignore[assignment]

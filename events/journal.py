@@ -178,9 +178,7 @@ class Journal:
         self._actor = JournalActor.start(log.recorder)
         self.last_position = 0  # the newest position that this process has committed
 
-    def append(
-        self, events: Iterable[DomainEventProtocol[UUID]]
-    ) -> "asyncio.Future[list[int]]":
+    def append(self, events: Iterable[DomainEventProtocol[UUID]]) -> "asyncio.Future[list[int]]":
         """Store new events of one stream; resolves to their positions when they are durable.
 
         Called on an event loop. The future fails with StreamConflictError where another writer was

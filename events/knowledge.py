@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID, uuid5
 
-from eventsourcing.domain import Aggregate, Snapshot
+from eventsourcing import domain
+from eventsourcing.domain import Aggregate
 from typing_extensions import TypedDict
 
 from events.aggregate import Cause, SessionAggregate, stable_topics
@@ -63,7 +64,7 @@ class Knowledge(SessionAggregate):
         statements: tuple[Statement, ...]
         error: str | None  # why nothing could be read; a replay does not ask again
 
-    class Snapshot(Snapshot):
+    class Snapshot(domain.Snapshot):
         """A session's knowledge as it was at one version."""
 
         state: KnowledgeState  # type: ignore[assignment]

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 from uuid import UUID
 
 import orjson
@@ -106,7 +106,7 @@ def state_adapter(cls: type[Any]) -> TypeAdapter[dict[str, Any]]:
     names = [field.name for field in fields(cls) if field.name not in _COLUMNS]
     hints = get_type_hints(cls)
     state = TypedDict(f"{cls.__name__}State", {name: hints[name] for name in names})  # type: ignore[misc]
-    return TypeAdapter(state)
+    return cast(TypeAdapter[dict[str, Any]], TypeAdapter(state))
 
 
 def topic_of(event: object) -> str:

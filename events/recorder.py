@@ -16,6 +16,7 @@ from events.mapper import SessionStoredEvent
 
 RECONNECT_TIMEOUT_S = 1.0  # one try now and one a second later
 
+
 class LogRecorder(PostgresProcessRecorder):
     """Appends to the log, optionally together with the position of a policy that caused it."""
 
@@ -29,9 +30,7 @@ class LogRecorder(PostgresProcessRecorder):
             "SELECT e.* FROM unnest(%s::uuid[], %s::bigint[]) AS k(id, version)"
             " JOIN {schema}.{table} e ON e.originator_id = k.id"
             " AND e.originator_version = k.version"
-        ).format(
-            schema=Identifier(self.datastore.schema), table=Identifier(self.events_table_name)
-        )
+        ).format(schema=Identifier(self.datastore.schema), table=Identifier(self.events_table_name))
 
     def insert_events(
         self,
@@ -61,9 +60,7 @@ class LogRecorder(PostgresProcessRecorder):
     ) -> dict[tuple[UUID | str, int], tuple[int, str, bytes]]:
         """What is stored under (stream, version) keys: their position, topic and state."""
         with self.datastore.get_connection() as conn, conn.cursor() as curs:
-            curs.execute(
-                self.find_statement, ([key[0] for key in keys], [key[1] for key in keys])
-            )
+            curs.execute(self.find_statement, ([key[0] for key in keys], [key[1] for key in keys]))
             return {
                 (row["originator_id"], row["originator_version"]): (
                     row["notification_id"],
@@ -73,9 +70,7 @@ class LogRecorder(PostgresProcessRecorder):
                 for row in curs.fetchall()
             }
 
-    def _append(
-        self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent]
-    ) -> Sequence[int]:
+    def _append(self, curs: Cursor[DictRow], stored_events: Sequence[StoredEvent]) -> Sequence[int]:
         if not stored_events:
             return []
         columns: tuple[list[UUID | str], list[int], list[str], list[bytes], list[UUID | None]]
@@ -85,9 +80,7 @@ class LogRecorder(PostgresProcessRecorder):
             columns[1].append(event.originator_version)
             columns[2].append(event.topic)
             columns[3].append(event.state)
-            columns[4].append(
-                event.session_id if isinstance(event, SessionStoredEvent) else None
-            )
+            columns[4].append(event.session_id if isinstance(event, SessionStoredEvent) else None)
         curs.execute(self.append_statement, columns, prepare=True, binary=True)
         return [row["notification_id"] for row in curs.fetchall()]
 

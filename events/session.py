@@ -6,7 +6,8 @@ from typing import Any
 from uuid import UUID, uuid4, uuid5
 
 import orjson
-from eventsourcing.domain import Aggregate, Snapshot
+from eventsourcing import domain
+from eventsourcing.domain import Aggregate
 from typing_extensions import TypedDict
 
 from events.aggregate import Cause, SessionAggregate, stable_topics
@@ -187,7 +188,7 @@ class Session(SessionAggregate):
             session.running = None
             session.waiting = []
 
-    class Snapshot(Snapshot):
+    class Snapshot(domain.Snapshot):
         """A session as it was at one version."""
 
         state: SessionState  # type: ignore[assignment]
@@ -226,9 +227,7 @@ class Session(SessionAggregate):
             seed=seed,
         )
 
-    def reconfigure(
-        self, *, title: str | None, config: SessionConfig | None, cause: Cause
-    ) -> None:
+    def reconfigure(self, *, title: str | None, config: SessionConfig | None, cause: Cause) -> None:
         """Change the title, the configuration or both (None: as it is); no event without a change."""
         self._refuse_if_deleted()
         new_title = self.title if title is None else title

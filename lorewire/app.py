@@ -31,16 +31,16 @@ from lorewire.processes import ChildProcess
 from lorewire.settings import Settings
 from projections.graph import GraphView
 from projections.memory import MemoryView
-from projections.positions import read_positions
+from projections.positions import SESSIONS, read_positions
 from projections.sessions import SessionsView
 from projections.sparql import SparqlEngine
+from projections.waiting import wait_until_read
 from web.app import make_app, make_server
 
 logger = logging.getLogger(__name__)
 
 MODEL_START_TIMEOUT_S = 60.0  # the embedded model takes one second; a slow disk more
 VIEW_POOL_SIZE = 8  # reads of views; each takes about a millisecond
-CATCH_UP_POLL_S = 0.5
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
@@ -175,7 +175,7 @@ async def _end_interrupted_turns(services: Services, directory: SessionDirectory
     client that connects earlier wakes its session itself.
     """
     head = await asyncio.to_thread(services.log.head)
-    await services.sessions.wait_for(head)
+    await wait_until_read(services.pool, SESSIONS, head)
     session_ids = await services.sessions.with_open_turns()
     for session_id in session_ids:
         directory.tell(session_id, Wake())

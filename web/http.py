@@ -11,7 +11,7 @@ import psycopg
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from actors.directory import SessionDirectory
+from actors.directory import SessionDirectory, unknown_domain
 from actors.messages import Answer, AskQuery, Delete, Reconfigure, StopListening
 from actors.protocol import (
     Code,
@@ -32,8 +32,11 @@ from events.aggregate import Cause
 from events.audit import as_dict
 from events.journal import LogUnavailableError
 from projections.as_of import AsOfError
+from projections.graph import EntityDetail, UnknownEntityError
+from projections.positions import SESSIONS
 from projections.sessions import SessionRow
 from projections.sparql import SparqlError
+from projections.waiting import wait_until_read
 from web.bodies import OpenSessionBody, ReconfigureBody, SparqlBody, parse_body, parse_object
 from web.parameters import integer, read_request, user_id
 
@@ -42,6 +45,13 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1024 * 1024  # a query of 32,000 characters with its context is far below
 LIST_WAITS_S = 1.0  # for the list to show what this process has just opened, renamed or deleted
 
+EXPECTED = (
+    RefusedError,
+    LogUnavailableError,
+    AsOfError,
+    UnknownEntityError,
+    psycopg.OperationalError,
+)
 STATUS = {
     Code.INVALID_JSON: 400,
     Code.INVALID_MESSAGE: 400,
@@ -162,7 +172,9 @@ class SessionsHandler(ApiHandler):
     async def _wait_for_own_changes(self) -> None:
         try:
             async with asyncio.timeout(LIST_WAITS_S):
-                await self.services.sessions.wait_for(self.directory.last_listed_position)
+                await wait_until_read(
+                    self.services.pool, SESSIONS, self.directory.last_listed_position
+                )
         except TimeoutError:
             pass  # an older list is better than none
 
@@ -184,7 +196,9 @@ class SessionHandler(ApiHandler):
         status = await self.read(session_id, GetStatus())
         config = None if body.config is None else body.config.over(status["config"])
         if config is not None and config.domain not in self.services.domains:
-            raise RefusedError(Code.INVALID_DATA, f"`config.domain` {config.domain!r} is not known.")
+            raise RefusedError(
+                Code.INVALID_DATA, f"`config.domain` {config.domain!r} is not known."
+            )
         cause = Cause(user_id(self) or status["user_id"])
         await self.directory.ask(session_id, Reconfigure(body.title, config, cause))
         await self.get(text)
@@ -242,9 +256,7 @@ class QueryHandler(ApiHandler):
             except StreamClosedError:
                 return
 
-    async def _answer_when_done(
-        self, session_id: UUID, messages: "asyncio.Queue[Message]"
-    ) -> None:
+    async def _answer_when_done(self, session_id: UUID, messages: "asyncio.Queue[Message]") -> None:
         message = await messages.get()
         while not _is_last(message):
             message = await messages.get()
@@ -325,7 +337,7 @@ class MemoryStatsHandler(ApiHandler):
                 "conversation_count": memory.conversation_count,
                 "entity_count": graph.node_count,
                 "relationship_count": graph.edge_count,
-                "total_memory_size": memory.total_bytes,
+                "total_memory_size": memory.text_bytes,
             }
         )
 
@@ -390,7 +402,7 @@ class EntityHandler(MemoryStatsHandler):
             raise RefusedError(
                 Code.NOT_FOUND, f"`entity_id` {entity_id[:100]!r} is no entity of this session."
             )
-        self.answer(entity)
+        self.answer(_entity_on_the_wire(entity))
 
 
 class SparqlHandler(MemoryStatsHandler):
@@ -448,10 +460,7 @@ class DomainHandler(ApiHandler):
         """One domain configuration."""
         domain = self.services.domains.get(name)
         if domain is None:
-            known = ", ".join(sorted(self.services.domains))
-            raise RefusedError(
-                Code.NOT_FOUND, f"There is no domain {name[:64]!r}. There are {known}."
-            )
+            raise RefusedError(Code.NOT_FOUND, f"There is no domain {name[:64]!r}.")
         self.answer(domain.model_dump())
 
 
@@ -480,6 +489,31 @@ def _session_on_the_wire(row: SessionRow) -> dict[str, Any]:
     }
 
 
+def _entity_on_the_wire(entity: EntityDetail) -> dict[str, Any]:
+    node = entity.node
+    return {
+        "entity_id": node.id,
+        "type": node.type,
+        "properties": {"name": node.name, "description": node.description, **node.metadata},
+        "relationships": [
+            {
+                "type": relationship.edge.type,
+                "target_entity": {
+                    "entity_id": relationship.other.id,
+                    "name": relationship.other.name,
+                    "type": relationship.other.type,
+                },
+                "properties": {
+                    "statement_id": relationship.edge.id,
+                    "direction": "outgoing" if relationship.is_outgoing else "incoming",
+                    **relationship.edge.metadata,
+                },
+            }
+            for relationship in entity.relationships
+        ],
+    }
+
+
 def _too_large() -> RefusedError:
     return RefusedError(Code.TOO_LARGE, f"The body may have {MAX_BODY_BYTES:,} bytes at most.")
 
@@ -488,11 +522,9 @@ def _refusal(error: object, status_code: int) -> RefusedError:
     """What the client is told about an error of any kind."""
     if isinstance(error, SparqlError):
         return RefusedError(Code.INVALID_DATA, f"`query`: {error}")
-    if isinstance(error, RefusedError | LogUnavailableError | AsOfError | psycopg.OperationalError):
+    if isinstance(error, EXPECTED):
         return refusal_of(error)
     if isinstance(error, HTTPError) and status_code < 500:
         code = {404: Code.NOT_FOUND, 405: Code.INVALID_MESSAGE}.get(status_code, Code.INVALID_DATA)
         return RefusedError(code, error.log_message or error.reason or f"HTTP {status_code}")
     return RefusedError(Code.INTERNAL, "The server made a mistake. It is in its log.")
-
-

@@ -95,4 +95,4 @@ class MetricsHandler(OperationsHandler):
         LOG_POSITION.set(positions.head)
         for view, position in positions.views.items():
             VIEW_POSITION.labels(view).set(position)
-            VIEW_LAG.labels(view).set(positions.head - position)
+            VIEW_LAG.labels(view).set(positions.lag(view))

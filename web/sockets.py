@@ -1,6 +1,7 @@
 """WebSocket handlers: they parse, tell the actor, and write what it sends."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable
@@ -37,10 +38,8 @@ class Socket(WebSocketHandler):
 
     def write_payload(self, payload: bytes) -> None:
         """Send one message; does nothing where the client is gone."""
-        try:
+        with contextlib.suppress(WebSocketClosedError):  # on_close tells the actor
             self.write_message(payload)
-        except WebSocketClosedError:
-            pass  # on_close tells the actor
 
 
 class SessionSocket(Socket):
@@ -175,5 +174,3 @@ def _session_id(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
-
-

@@ -48,7 +48,9 @@ def ask(session: Session) -> Session:
 
 def stream_of(log: Log, session: Session) -> list[int]:
     """The versions that are stored, in the order of their positions."""
-    stored = [one for one in log.read_session(session.id, limit=10_000) if isinstance(one, Recorded)]
+    stored = [
+        one for one in log.read_session(session.id, limit=10_000) if isinstance(one, Recorded)
+    ]
     return [one.event.originator_version for one in stored]
 
 
@@ -291,9 +293,7 @@ async def test_an_event_that_can_not_be_written_fails_at_once(journal: Journal) 
 def transactions(log: Log) -> int:
     with log.recorder.datastore.get_connection() as conn:
         conn.execute("SELECT pg_stat_force_next_flush()")
-        row = conn.execute(
-            "SELECT count(DISTINCT xmin::text) AS n FROM lorewire_events"
-        ).fetchone()
+        row = conn.execute("SELECT count(DISTINCT xmin::text) AS n FROM lorewire_events").fetchone()
     assert row is not None
     return int(row["n"])
 

@@ -34,6 +34,9 @@ FIELDS: dict[Any, st.SearchStrategy[Any]] = {
         SessionConfig, custom_config=st.dictionaries(st.text(), JSON, max_size=3)
     ),
     int: st.integers(0, 2**62),
+    tuple[Statement, ...]: st.lists(
+        st.builds(Statement, confidence=st.floats(0, 1)), max_size=3
+    ).map(tuple),
 }
 
 
@@ -92,7 +95,9 @@ def aggregates() -> Iterator[Aggregate]:
     yield Knowledge.open(session.id)
 
 
-@pytest.mark.parametrize("aggregate", list(aggregates()), ids=lambda aggregate: type(aggregate).__name__)
+@pytest.mark.parametrize(
+    "aggregate", list(aggregates()), ids=lambda aggregate: type(aggregate).__name__
+)
 def test_a_snapshot_restores_the_aggregate(aggregate: Aggregate) -> None:
     aggregate.collect_events()
     snapshot = type(aggregate).Snapshot.take(aggregate)
@@ -103,9 +108,7 @@ def test_a_snapshot_restores_the_aggregate(aggregate: Aggregate) -> None:
 
 
 def test_nested_values_have_their_types() -> None:
-    session = Session.open(
-        user_id="ada", title="t", config=SessionConfig("dnd"), seed=("a", "b")
-    )
+    session = Session.open(user_id="ada", title="t", config=SessionConfig("dnd"), seed=("a", "b"))
     turn_id = UUID(int=5)
     session.ask_query(turn_id, "Hi", {}, stream=True, cause=Cause("ada", UUID(int=1)))
     session.start_reply()

@@ -111,9 +111,7 @@ def test_a_reader_never_sees_a_position_before_a_lower_one(
 def test_the_librarys_own_function_would_lose_events(log: Log, migrated_database_url: str) -> None:
     """The twin of the test above: without the lock, a reader passes over an event."""
     with psycopg.connect(migrated_database_url, autocommit=True) as conn:
-        source = conn.execute(
-            "SELECT pg_get_functiondef('lorewire_append'::regproc)"
-        ).fetchone()
+        source = conn.execute("SELECT pg_get_functiondef('lorewire_append'::regproc)").fetchone()
         assert source is not None
         unlocked = source[0].replace("LOCK TABLE lorewire_events IN EXCLUSIVE MODE;", "")
         conn.execute(unlocked.replace("public.lorewire_append", "public.unlocked_append"))

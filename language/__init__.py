@@ -1,0 +1,1 @@
+"""What speaks: the chat model, embedding, extraction, prompts, domain configurations."""

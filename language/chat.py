@@ -1,0 +1,205 @@
+"""The chat model: any OpenAI-compatible server, streaming."""
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import openai
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5.0
+CHECK_TIMEOUT_S = 2.0
+
+# PostgreSQL's text can't hold NUL, and JSON can't hold half of a surrogate pair.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class ChatMessage:
+    """One message of a prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens as the server counted them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end of a reply."""
+
+    model: str  # as the server calls it
+    usage: Usage | None  # None: the server does not count
+    finish_reason: str | None
+
+
+class ModelUnavailableError(Exception):
+    """The model gave no reply; the text says which model, where, and what to look at."""
+
+
+class ChatModel:
+    """Speaks to one OpenAI-compatible server."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        model: str,
+        api_key: str | None,
+        first_token_timeout_s: float = 60.0,
+        gap_timeout_s: float = 30.0,
+        turn_timeout_s: float = 300.0,
+    ) -> None:
+        """`base_url` ends in `/v1` with most servers. Connects when it is first used."""
+        self.model = model
+        self._url = _without_credentials(base_url)
+        self._first_token_timeout_s = first_token_timeout_s
+        self._gap_timeout_s = gap_timeout_s
+        self._turn_timeout_s = turn_timeout_s
+        self._refuses_usage = False
+        self._client = openai.AsyncOpenAI(
+            base_url=base_url,
+            api_key=api_key or "none",  # servers that need none accept any
+            max_retries=0,  # a turn that fails says so; whether to ask again is for the user
+            timeout=openai.Timeout(turn_timeout_s, connect=CONNECT_TIMEOUT_S),
+        )
+
+    async def stream(
+        self, messages: Sequence[ChatMessage], *, max_tokens: int, model: str | None = None
+    ) -> AsyncIterator[str | Finished]:
+        """The reply, piece by piece, and `Finished` at its end.
+
+        Raises ModelUnavailableError where no reply comes, or where it breaks off. Closing the
+        iterator closes the request, and the server stops writing.
+        """
+        name = model or self.model
+        deadline = time.monotonic() + self._turn_timeout_s
+        try:
+            response = await self._within(
+                self._open(name, messages, max_tokens), self._first_token_timeout_s, deadline, name
+            )
+            async with contextlib.aclosing(self._read(response, name, deadline)) as parts:
+                async for part in parts:
+                    yield part
+        except openai.APIStatusError as error:
+            raise self._unavailable(name, _say_status(error)) from error
+        except openai.APIConnectionError as error:
+            reason = f"it can't be reached ({_first_line(error.__cause__ or error)})"
+            raise self._unavailable(name, reason) from error
+        except ModelUnavailableError:
+            raise
+        except Exception as error:  # whatever a server sends or stops sending, it is no reply
+            reason = f"what it sends is no chat completion, or broke off ({_first_line(error)})"
+            raise self._unavailable(name, reason) from error
+
+    async def check(self) -> str | None:
+        """None where the server answers, else a sentence that says what is wrong."""
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                await self._client.models.list()
+        except openai.APIStatusError as error:
+            if error.status_code == 404:
+                return None  # it is there, and lists no models
+            return str(self._unavailable(self.model, _say_status(error)))
+        except TimeoutError:
+            return str(self._unavailable(self.model, "it does not answer"))
+        except Exception as error:
+            return str(self._unavailable(self.model, f"it can't be reached ({_first_line(error)})"))
+        return None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def _open(self, name: str, messages: Sequence[ChatMessage], max_tokens: int) -> Any:
+        request: dict[str, Any] = {
+            "model": name,
+            "messages": [vars(message) for message in messages],
+            "max_tokens": max_tokens,
+            "stream": True,
+        }
+        if self._refuses_usage:
+            return await self._client.chat.completions.create(**request)
+        try:
+            return await self._client.chat.completions.create(
+                **request, stream_options={"include_usage": True}
+            )
+        except openai.BadRequestError:
+            # Some servers do not know the option. If it was something else, it fails again.
+            response = await self._client.chat.completions.create(**request)
+            self._refuses_usage = True
+            return response
+
+    async def _read(
+        self, response: Any, name: str, deadline: float
+    ) -> AsyncIterator[str | Finished]:
+        is_anything_said = False
+        model_name, usage, finish_reason = name, None, None
+        timeout_s = self._first_token_timeout_s
+        async with response:
+            chunks = aiter(response)
+            while True:
+                chunk = await self._within(anext(chunks, None), timeout_s, deadline, name)
+                if chunk is None:
+                    break
+                if chunk.usage is not None:
+                    usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+                model_name = chunk.model or model_name
+                if not chunk.choices:
+                    continue
+                choice = chunk.choices[0]
+                finish_reason = choice.finish_reason or finish_reason
+                piece = _UNSTORABLE.sub("", choice.delta.content or "")
+                if piece:
+                    is_anything_said = True
+                    timeout_s = self._gap_timeout_s
+                    yield piece
+        if finish_reason is None:
+            raise self._unavailable(name, "its reply broke off")
+        if not is_anything_said:
+            raise self._unavailable(name, "its reply is empty")
+        yield Finished(model_name, usage, finish_reason)
+
+    async def _within(self, awaitable: Any, timeout_s: float, deadline: float, name: str) -> Any:
+        left_s = deadline - time.monotonic()
+        try:
+            async with asyncio.timeout(min(timeout_s, left_s)):
+                return await awaitable
+        except TimeoutError:
+            if left_s <= timeout_s:
+                reason = f"its reply takes longer than {self._turn_timeout_s:g} s"
+            else:
+                reason = f"nothing has come from it for {timeout_s:g} s"
+            raise self._unavailable(name, reason) from None
+
+    def _unavailable(self, name: str, reason: str) -> ModelUnavailableError:
+        return ModelUnavailableError(
+            f"The language model {name!r} at {self._url} gave no reply: {reason}."
+        )
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _say_status(error: openai.APIStatusError) -> str:
+    return f"it answers HTTP {error.status_code} ({_first_line(error.message)})"
+
+
+def _first_line(error: object) -> str:
+    text = _UNSTORABLE.sub("", str(error)).strip() or type(error).__name__
+    return text.splitlines()[0][:200]

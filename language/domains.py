@@ -1,0 +1,65 @@
+"""Domain configurations: what an agent is for, what it knows from the start, how it speaks."""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class DomainError(Exception):
+    """A domain's file is wrong; the text names the file, the field and what was expected."""
+
+
+class Domain(BaseModel):
+    """What a session of this domain starts with. One TOML file, called after its name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    title: Text
+    description: Text
+    agent_name: Text  # the speaker of replies, in memory and in statements
+    instructions: Text  # the beginning of every prompt
+    seed: tuple[Text, ...] = ()  # paragraphs that become memory and graph when a session opens
+    entity_types: tuple[Text, ...] = ()
+    relation_types: tuple[Text, ...] = ()
+    extractor: Literal["offline", "none"] = "offline"
+    max_reply_tokens: int = Field(256, ge=16, le=32_768)
+
+
+def load_domains(folder: Path | None = None) -> dict[str, Domain]:
+    """The built-in domains and those of a folder, by name; the folder's own come first.
+
+    Raises DomainError for a file that is not a domain.
+    """
+    domains: dict[str, Domain] = {}
+    for source in (files("language") / "domains", folder):
+        if source is None:
+            continue
+        if not source.is_dir():
+            raise DomainError(f"{source} is not a folder. LOREWIRE_DOMAINS_DIR must name one.")
+        for file in sorted(source.iterdir(), key=lambda file: file.name):
+            if file.name.endswith(".toml"):
+                domain = _parse(file.name, file.read_text(encoding="utf-8"))
+                domains[domain.name] = domain
+    return domains
+
+
+def _parse(file_name: str, text: str) -> Domain:
+    try:
+        data: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DomainError(f"{file_name} is not TOML: {error}.") from None
+    try:
+        return Domain(name=file_name.removesuffix(".toml"), **data)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        raise DomainError(f"{file_name}, field `{field}`: {problem['msg']}.") from None
+    except TypeError:
+        raise DomainError(f"{file_name}, field `name`: it is the file's name, leave it out.") from None

@@ -1,0 +1,131 @@
+"""Prompts: instructions, notes from memory and graph, the last turns, the query."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from language.chat import ChatMessage
+from language.domains import Domain
+
+CUT_MARK = " [...]"
+CHARS_PER_TOKEN = 3  # English has 4 to 5, code and other languages less: rather too many than cut
+TOKENS_PER_MESSAGE = 8  # what chat templates put around each message
+MEMORY_SHARE = 0.5  # of what is left for notes; the last turns come before, facts after
+
+
+@dataclass(frozen=True)
+class RecalledMemory:
+    """Something that was said earlier and may matter now."""
+
+    entry_id: str
+    speaker: str
+    said_at: datetime
+    text: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is asked, and which memories it was really given."""
+
+    messages: list[ChatMessage]
+    recalled: list[str]  # entry ids, best first
+    facts: int  # how many of the facts, from the first
+
+
+def estimate_tokens(text: str) -> int:
+    """Tokens of a text for a model whose tokenizer is unknown: on the safe side for English.
+
+    Counts UTF-8 bytes, since text in other scripts takes more tokens than characters.
+    """
+    return len(text.encode(errors="replace")) // CHARS_PER_TOKEN + 1
+
+
+def write_prompt(
+    domain: Domain,
+    *,
+    recalled: Sequence[RecalledMemory],
+    facts: Sequence[str],
+    turns: Sequence[ChatMessage],
+    query: str,
+    context: Mapping[str, Any],
+    budget_tokens: int,
+) -> Prompt:
+    """Fit what matters into a budget of tokens.
+
+    Instructions and the query are always there; a query that is too long by itself is cut, visibly.
+    Then come the last turns, newest first; then memories, best first; then facts. `turns` are
+    user and assistant messages by turns, oldest first.
+    """
+    question = _with_context(query, context)
+    left = budget_tokens - 2 * TOKENS_PER_MESSAGE - estimate_tokens(domain.instructions)
+    question = _cut(question, max(left, 32))
+    left -= estimate_tokens(question)
+    notes_left = int(left * MEMORY_SHARE) if recalled or facts else 0
+    shown_turns, used = _newest_that_fit(turns, left - notes_left)
+    left -= used
+    memories = [f"- {memory.said_at:%Y-%m-%d} {memory.speaker}: {memory.text}" for memory in recalled]
+    shown_memories, used = _first_that_fit(memories, left)
+    shown_facts, _ = _first_that_fit([f"- {fact}" for fact in facts], left - used)
+    messages = [
+        ChatMessage("system", _system(domain.instructions, shown_memories, shown_facts)),
+        *shown_turns,
+        ChatMessage("user", question),
+    ]
+    return Prompt(
+        messages,
+        [memory.entry_id for memory in recalled[: len(shown_memories)]],
+        len(shown_facts),
+    )
+
+
+def _system(instructions: str, memories: Sequence[str], facts: Sequence[str]) -> str:
+    parts = [instructions.strip()]
+    if facts:
+        parts.append("Known facts:\n" + "\n".join(facts))
+    if memories:
+        parts.append("Notes from earlier, for you only, not part of this talk:\n" + "\n".join(memories))
+    return "\n\n".join(parts)
+
+
+def _with_context(query: str, context: Mapping[str, Any]) -> str:
+    if not context:
+        return query
+    return f"{query}\n\n(Context: {orjson.dumps(dict(context)).decode()})"
+
+
+def _cut(text: str, max_tokens: int) -> str:
+    if estimate_tokens(text) <= max_tokens:
+        return text
+    kept = text.encode()[: max(0, max_tokens - 4) * CHARS_PER_TOKEN].decode(errors="ignore")
+    return kept + CUT_MARK
+
+
+def _newest_that_fit(
+    turns: Sequence[ChatMessage], budget_tokens: int
+) -> tuple[list[ChatMessage], int]:
+    """Whole turns, so that user and assistant keep alternating."""
+    kept: list[ChatMessage] = []
+    used = 0
+    for start in range(len(turns) - 2, -1, -2):
+        pair = turns[start : start + 2]
+        cost = sum(estimate_tokens(message.content) + TOKENS_PER_MESSAGE for message in pair)
+        if used + cost > budget_tokens:
+            break
+        kept[:0] = pair
+        used += cost
+    return kept, used
+
+
+def _first_that_fit(lines: Sequence[str], budget_tokens: int) -> tuple[list[str], int]:
+    kept: list[str] = []
+    used = estimate_tokens("Notes from earlier, for you only, not part of this talk:")
+    for line in lines:
+        cost = estimate_tokens(line) + 1
+        if used + cost > budget_tokens:
+            break
+        kept.append(line)
+        used += cost
+    return kept, used if kept else 0

@@ -1,0 +1,49 @@
+"""Words as a search compares them: without stop words, reduced to their stems."""
+
+import re
+from functools import lru_cache
+
+import snowballstemmer
+
+MAX_KNOWN_WORDS = 50_000  # of all sessions; the words of a language come again and again
+
+# A number, a word, or a code such as B-14, SHOP-482, v2.1: kept whole.
+_WORD = re.compile(r"[^\W_]+(?:['\u2019.\-][^\W_]+)*")
+
+# PostgreSQL's list for English (snowball/stopwords/english.stop), 127 words.
+STOP_WORDS = frozenset(
+    """
+    i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she
+    her hers herself it its itself they them their theirs themselves what which who whom this that
+    these those am is are was were be been being have has had having do does did doing a an the and
+    but if or because as until while of at by for with about against between into through during
+    before after above below to from up down in out on off over under again further then once here
+    there when where why how all any both each few more most other some such no nor not only own
+    same so than too very s t can will just don should now
+    """.split()
+)
+
+_stemmer = snowballstemmer.stemmer("english")
+
+
+def content_stems(text: str) -> list[str]:
+    """The stems of a text's words, in order, with repeats, stop words left out.
+
+    A code such as "B-14" gives itself and its parts, so that it is found by either.
+    """
+    stems: list[str] = []
+    for match in _WORD.finditer(text):
+        stems.extend(_stems_of(match.group().lower()))
+    return stems
+
+
+@lru_cache(maxsize=MAX_KNOWN_WORDS)
+def _stems_of(word: str) -> tuple[str, ...]:
+    whole = word.replace("\u2019", "'")
+    if "'" in whole:
+        whole = whole.partition("'")[0]  # Kira's, don't
+    parts = re.split(r"[.\-]", whole)
+    if len(parts) == 1:
+        return () if whole in STOP_WORDS else (_stemmer.stemWord(whole),)
+    stems = [_stemmer.stemWord(part) for part in parts if part not in STOP_WORDS]
+    return (whole, *stems)

@@ -1,0 +1,3 @@
+from lorewire.cli import app
+
+app()

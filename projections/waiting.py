@@ -1,0 +1,25 @@
+"""Reading one's own writes: waiting until a view has seen a position."""
+
+import asyncio
+import logging
+from typing import Any
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from projections.positions import read_positions
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.02  # a view is some 10 ms behind the log
+
+
+async def wait_until_read(pool: AsyncConnectionPool[Any], view: str, position: int) -> None:
+    """Return when the view has read up to a position; waits as long as that takes."""
+    while True:
+        try:
+            if (await read_positions(pool)).views[view] >= position:
+                return
+        except psycopg.OperationalError as error:
+            logger.info("Waiting for the database: %s", error)
+        await asyncio.sleep(POLL_S)

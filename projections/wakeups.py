@@ -1,0 +1,54 @@
+"""Waking followers as soon as something is appended to the log."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+import psycopg
+from psycopg import sql
+
+from events.log import CHANNEL
+
+logger = logging.getLogger(__name__)
+
+CHECK_S = 0.5  # how often the thread looks whether it shall end
+RETRY_S = 1.0  # followers poll meanwhile
+
+
+class WakeUps(threading.Thread):
+    """Listens on the log's channel, on one connection of its own, for all followers.
+
+    A notification can be missed: while the connection is down, or by one that hangs. So every
+    follower polls, too, and a fresh connection wakes them once.
+    """
+
+    def __init__(self, database_url: str, wakes: Sequence[Callable[[], None]]) -> None:
+        super().__init__(name="wake-ups", daemon=True)
+        self._database_url = database_url
+        self._wakes = wakes
+        self._stop_asked = threading.Event()
+
+    def stop(self) -> None:
+        """End within half a second. Called from any thread."""
+        self._stop_asked.set()
+
+    def run(self) -> None:
+        """Listen, and connect again whenever the connection is lost."""
+        while not self._stop_asked.is_set():
+            try:
+                self._listen()
+            except psycopg.Error as error:
+                logger.info("Lost the connection that wakes followers: %s", error)
+                self._stop_asked.wait(RETRY_S)
+
+    def _listen(self) -> None:
+        with psycopg.connect(self._database_url, autocommit=True, connect_timeout=2) as conn:
+            conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+            self._wake()
+            while not self._stop_asked.is_set():
+                for _ in conn.notifies(timeout=CHECK_S, stop_after=1):
+                    self._wake()
+
+    def _wake(self) -> None:
+        for wake in self._wakes:
+            wake()

@@ -1,0 +1,1 @@
+"""Tests of the program: settings, embedded engines, the client, the command line."""

@@ -1,0 +1,134 @@
+"""What tests of projections tell: sessions opened, things said, through real aggregates."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+from events.aggregate import Cause
+from events.knowledge import Knowledge, Statement, knowledge_id
+from events.log import Log, Recorded
+from events.session import Session, SessionConfig
+from projections.follower import Work, stored_position
+
+ADA = Cause(user_id="ada")
+
+
+class Scenario:
+    """Appends to a real log."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self._sessions: dict[UUID, Session] = {}
+
+    def open(
+        self,
+        *,
+        domain: str = "dnd",
+        title: str = "The keep",
+        user_id: str = "ada",
+        seed: tuple[str, ...] = (),
+        **config: Any,
+    ) -> UUID:
+        """Open a session."""
+        session = Session.open(
+            user_id=user_id, title=title, config=SessionConfig(domain, **config), seed=seed
+        )
+        self._sessions[session.id] = session
+        self.log.save(session)
+        return session.id
+
+    def ask(self, session_id: UUID, message: str, *, user_id: str = "ada") -> UUID:
+        """Ask a query; returns its turn."""
+        turn_id = uuid4()
+        self._sessions[session_id].ask_query(
+            turn_id, message, {}, stream=True, cause=Cause(user_id)
+        )
+        self.log.save(self._sessions[session_id])
+        return turn_id
+
+    def reply(self, session_id: UUID, text: str) -> UUID:
+        """Reply to the query that has waited longest."""
+        session = self._sessions[session_id]
+        turn = session.start_reply()
+        assert turn is not None
+        session.complete_reply(
+            turn.turn_id, text=text, recalled=(), facts=(), model="m", usage=None, duration_ms=1
+        )
+        self.log.save(session)
+        return turn.turn_id
+
+    def fail(self, session_id: UUID, text: str) -> UUID:
+        """Fail the reply to the query that has waited longest, after some text."""
+        session = self._sessions[session_id]
+        turn = session.start_reply()
+        assert turn is not None
+        session.fail_reply(turn.turn_id, code="model_unavailable", error="No.", text=text)
+        self.log.save(session)
+        return turn.turn_id
+
+    def say(self, session_id: UUID, message: str, text: str) -> UUID:
+        """A whole turn."""
+        self.ask(session_id, message)
+        return self.reply(session_id, text)
+
+    def change(self, session_id: UUID) -> Session:
+        """The aggregate, to do something else with it and `save`."""
+        return self._sessions[session_id]
+
+    def save(self, session_id: UUID) -> None:
+        """Store what was done with `change`."""
+        self.log.save(self._sessions[session_id])
+
+    def learn(
+        self, session_id: UUID, statements: Sequence[Statement], turn_id: UUID | None = None
+    ) -> int:
+        """Store what was learned; returns the position."""
+        knowledge = self.log.load(Knowledge, knowledge_id(session_id)) or Knowledge.open(session_id)
+        knowledge.learn(
+            turn_id=turn_id or uuid4(),
+            source_position=self.log.session_head(session_id),
+            extractor="test/1",
+            statements=tuple(statements),
+        )
+        self.log.save(knowledge)
+        return self.log.head()
+
+    def recorded(self, after: int = 0) -> list[Recorded]:
+        """Everything in the log after a position."""
+        return [
+            one for one in self.log.read(after=after, limit=100_000) if isinstance(one, Recorded)
+        ]
+
+
+def statement(
+    statement_id: str, subject: str, predicate: str, object: str, **more: Any
+) -> Statement:
+    """A plain fact, or with `more` another statement."""
+    values: dict[str, Any] = {
+        "subject_type": None,
+        "object_type": None,
+        "object_is_literal": False,
+        "quote": f"{subject} {predicate} {object}",
+        "speaker": "ada",
+        "polarity": "yes",
+        "modality": "fact",
+        "said_by": None,
+        "valid_from": None,
+        "valid_to": None,
+        "confidence": 0.8,
+    }
+    return Statement(
+        statement_id=statement_id,
+        subject=subject,
+        predicate=predicate,
+        object=object,
+        **(values | more),
+    )
+
+
+def follow(log: Log, work: Work) -> None:
+    """Do the work for everything that is new in the log, as a follower would."""
+    after = stored_position(log, work.name)
+    while batch := log.read(after=after, limit=1000):
+        work.advance(after, [one for one in batch if isinstance(one, Recorded)])
+        after = batch[-1].position

@@ -1,0 +1,276 @@
+"""Followers follow the log, whatever happens to the database and whatever the events hold."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import Cursor, sql
+from psycopg.rows import DictRow
+
+from events.log import Log, Recorded
+from projections.follower import Follower, Work, stored_position
+from projections.updates import ViewUpdates
+from projections.wakeups import WakeUps
+from tests.projections.scenario import Scenario
+
+
+class Seen:
+    """A projection that writes down the positions it was given, in a table of its own."""
+
+    def __init__(self, curs: Cursor[DictRow]) -> None:
+        self.name = f"seen{uuid4().hex}"
+        self._table = sql.Identifier(self.name)
+        self.poison: int | None = None  # the position of an event that it can't take
+        curs.execute(sql.SQL("CREATE TABLE {} (n serial, position bigint)").format(self._table))
+
+    def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded]) -> bool:
+        """One row for each event."""
+        for one in recorded:
+            if one.position == self.poison:
+                raise ValueError("poison")
+            curs.execute(
+                sql.SQL("INSERT INTO {} (position) VALUES (%s)").format(self._table),
+                (one.position,),
+            )
+        return True
+
+    def positions(self, log: Log) -> list[int]:
+        """What it was given, in order."""
+        with log.recorder.datastore.get_connection() as conn, conn.cursor() as curs:
+            curs.execute(sql.SQL("SELECT position FROM {} ORDER BY n").format(self._table))
+            return [row["position"] for row in curs.fetchall()]
+
+
+@pytest.fixture
+def seen(log: Log) -> Seen:
+    with log.recorder.datastore.transaction(commit=True) as curs:
+        return Seen(curs)
+
+
+@contextmanager
+def following(log: Log, work: Work) -> Iterator[Follower]:
+    follower = Follower(log, work)
+    follower.start()
+    yield follower
+    follower.stop()
+    follower.join(5)
+    assert not follower.is_alive()
+
+
+def until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.005)
+
+
+def in_log(scenario: Scenario) -> list[int]:
+    return [one.position for one in scenario.recorded()]
+
+
+def terminate_others(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def test_a_follower_starts_at_the_beginning_and_sees_everything_once(
+    log: Log, scenario: Scenario, seen: Seen
+) -> None:
+    scenario.say(scenario.open(), "One?", "Yes.")
+
+    with following(log, ViewUpdates(log, seen)):
+        until(lambda: stored_position(log, seen.name) == log.head())
+
+    assert seen.positions(log) == in_log(scenario)
+
+
+def test_a_follower_goes_on_where_another_has_stopped(
+    log: Log, scenario: Scenario, seen: Seen
+) -> None:
+    session_id = scenario.open()
+    with following(log, ViewUpdates(log, seen)):
+        until(lambda: stored_position(log, seen.name) == log.head())
+    scenario.say(session_id, "One?", "Yes.")
+
+    with following(log, ViewUpdates(log, seen)):
+        until(lambda: stored_position(log, seen.name) == log.head())
+
+    assert seen.positions(log) == in_log(scenario)
+
+
+def test_the_position_moves_over_events_that_change_nothing(log: Log, scenario: Scenario) -> None:
+    class Indifferent:
+        name = f"indifferent{uuid4().hex}"
+
+        def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded]) -> bool:
+            return False
+
+    scenario.open()
+
+    with following(log, ViewUpdates(log, Indifferent())):
+        until(lambda: stored_position(log, Indifferent.name) == log.head())
+
+
+def test_a_wake_up_that_was_missed_costs_a_second_at_most(
+    log: Log, scenario: Scenario, seen: Seen
+) -> None:
+    session_id = scenario.open()
+    with following(log, ViewUpdates(log, seen)):  # nothing wakes it
+        until(lambda: stored_position(log, seen.name) == log.head())
+
+        scenario.ask(session_id, "Who?")
+
+        until(lambda: stored_position(log, seen.name) == log.head(), timeout_s=2.0)
+
+
+def test_an_append_wakes_followers_at_once(
+    log: Log, scenario: Scenario, seen: Seen, migrated_database_url: str
+) -> None:
+    session_id = scenario.open()
+    with following(log, ViewUpdates(log, seen)) as follower:
+        wake_ups = WakeUps(migrated_database_url, [follower.wake])
+        wake_ups.start()
+        until(lambda: stored_position(log, seen.name) == log.head())
+        time.sleep(0.2)  # the listener is up, and the follower waits
+        delays_s = []
+        for _ in range(5):
+            scenario.ask(session_id, "Who?")
+            asked_at = time.monotonic()
+            until(lambda: stored_position(log, seen.name) == log.head())
+            delays_s.append(time.monotonic() - asked_at)
+        wake_ups.stop()
+        wake_ups.join(2)
+
+    assert sorted(delays_s)[2] < 0.25  # a poll would take a second
+
+
+def test_the_loss_of_all_connections_loses_and_repeats_nothing(
+    log: Log, scenario: Scenario, seen: Seen, migrated_database_url: str
+) -> None:
+    session_id = scenario.open()
+    with following(log, ViewUpdates(log, seen)) as follower:
+        wake_ups = WakeUps(migrated_database_url, [follower.wake])
+        wake_ups.start()
+        for number in range(30):
+            scenario.ask(session_id, f"{number}?") if number < 15 else scenario.open()
+            if number % 7 == 3:
+                terminate_others(migrated_database_url)
+                until(lambda: _answers(log))
+        until(lambda: stored_position(log, seen.name) == log.head())
+        time.sleep(1.2)  # the listener has come back
+        scenario.open()
+        until(lambda: stored_position(log, seen.name) == log.head(), timeout_s=0.5)
+        wake_ups.stop()
+        wake_ups.join(2)
+
+    assert seen.positions(log) == in_log(scenario)
+
+
+def _answers(log: Log) -> bool:
+    try:
+        log.head()
+    except Exception:
+        return False
+    return True
+
+
+def test_an_event_that_fails_holds_its_follower_there_and_is_tried_again(
+    log: Log, scenario: Scenario, seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    session_id = scenario.open()
+    scenario.ask(session_id, "Good?")
+    scenario.ask(session_id, "Bad?")
+    seen.poison = log.head()
+    scenario.ask(session_id, "Good again?")
+
+    with following(log, ViewUpdates(log, seen)):
+        until(lambda: stored_position(log, seen.name) == (seen.poison or 0) - 1)
+        until(lambda: "can't be handled" in caplog.text)
+        assert seen.positions(log) == in_log(scenario)[:-2]
+
+        poison, seen.poison = seen.poison, None
+        until(lambda: stored_position(log, seen.name) == log.head())
+
+    assert seen.positions(log) == in_log(scenario)
+    assert f"position {poison} (QueryAsked)" in caplog.text
+
+
+def test_an_unreadable_event_holds_its_follower_there(
+    log: Log, scenario: Scenario, seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    session_id = scenario.open()
+    scenario.ask(session_id, "Good?")
+    bad = log.head()
+    with log.recorder.datastore.transaction(commit=True) as curs:
+        curs.execute("SELECT state FROM lorewire_events WHERE notification_id = %s", (bad,))
+        row = curs.fetchone()
+        assert row is not None
+        curs.execute("UPDATE lorewire_events SET state = '{}' WHERE notification_id = %s", (bad,))
+    scenario.ask(session_id, "Good again?")
+    try:
+        with following(log, ViewUpdates(log, seen)):
+            until(lambda: f"position {bad} (QueryAsked) can't be read" in caplog.text)
+            assert stored_position(log, seen.name) == bad - 1
+    finally:
+        with log.recorder.datastore.transaction(commit=True) as curs:
+            curs.execute(
+                "UPDATE lorewire_events SET state = %s WHERE notification_id = %s",
+                (row["state"], bad),
+            )
+
+    with following(log, ViewUpdates(log, seen)):
+        until(lambda: stored_position(log, seen.name) == log.head())
+
+    assert seen.positions(log) == in_log(scenario)
+
+
+def test_two_followers_of_one_view_do_its_work_once(
+    log: Log, scenario: Scenario, seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    session_id = scenario.open()
+    with (
+        caplog.at_level(logging.ERROR),
+        following(log, ViewUpdates(log, seen)) as one,
+        following(log, ViewUpdates(log, seen)) as other,
+    ):
+        for number in range(40):
+            scenario.open() if number % 3 else scenario.ask(session_id, "Who?")
+            one.wake()
+            other.wake()
+        until(lambda: stored_position(log, seen.name) == log.head())
+
+    assert seen.positions(log) == in_log(scenario)
+    assert caplog.text == ""
+
+
+def test_a_view_that_changed_is_announced_in_its_transaction(
+    log: Log, scenario: Scenario, seen: Seen, migrated_database_url: str
+) -> None:
+    scenario.open()
+    with psycopg.connect(migrated_database_url, autocommit=True) as conn:
+        conn.execute("LISTEN lorewire_views")
+
+        ViewUpdates(log, seen).advance(0, scenario.recorded())
+
+        (note,) = list(conn.notifies(timeout=2, stop_after=1))
+    assert note.payload == seen.name
+
+
+def test_rows_and_position_are_stored_together_or_not_at_all(
+    log: Log, scenario: Scenario, seen: Seen
+) -> None:
+    scenario.open()
+    seen.poison = log.head()
+
+    with pytest.raises(ValueError, match="poison"):
+        ViewUpdates(log, seen).advance(0, scenario.recorded())
+
+    assert stored_position(log, seen.name) == 0
+    assert seen.positions(log) == []
