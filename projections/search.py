@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from uuid import UUID
 
 from language.embedding import Embedder
@@ -16,9 +15,8 @@ from projections.memory import IndexedEntry, MemoryEntry, MemoryView, Role
 from projections.ranking import Kind, Ranked, Selection, SessionIndex
 
 PAGE_ENTRIES = 500  # decoding so many rows holds up the event loop for some 3 ms
-MAX_CACHED_WORDS = 50_000  # of all sessions; most words of a language come again
 
-_WORD = re.compile(r"\w+(?:['\u2019.-]\w+)*")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019.-][^\W_]+)*")  # as `content_stems` sees words
 
 
 @dataclass(frozen=True)
@@ -134,10 +132,5 @@ def _highlights(text: str, stems: frozenset[str]) -> list[dict[str, int]]:
     return [
         {"start": match.start(), "end": match.end()}
         for match in _WORD.finditer(text)
-        if not stems.isdisjoint(_stems_of_word(match.group()))
+        if not stems.isdisjoint(content_stems(match.group()))
     ]
-
-
-@lru_cache(MAX_CACHED_WORDS)
-def _stems_of_word(word: str) -> frozenset[str]:
-    return frozenset(content_stems(word))

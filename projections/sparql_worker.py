@@ -1,0 +1,156 @@
+"""The process that answers SPARQL queries: it can be killed, and has no files and no network.
+
+Reads requests from standard input and writes answers to standard output, each as JSON after its
+length. A query that takes too long ends the process; `sparql.SparqlEngine` starts another one.
+"""
+
+import json
+import resource
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any, BinaryIO, cast
+from uuid import UUID
+
+from pyparsing import ParseBaseException, ParseResults
+from rdflib import Dataset, URIRef
+from rdflib import Graph as RdfGraph
+from rdflib.plugins.sparql.parser import parseQuery, parseUpdate
+from rdflib.plugins.sparql.parserutils import CompValue
+from rdflib.query import Result
+
+from projections.graph import Edge, Graph, Node
+from projections.graph_formats import json_ld_graph
+from projections.graph_rdf import PREFIXES, graph_iri, named_graphs
+
+LENGTH_BYTES = 8
+MAX_ROWS = 10_000
+MAX_MEMORY_BYTES = 2 * 1024**3  # address space; a graph of 100,000 statements takes a quarter
+
+ANSWERED = frozenset({"SelectQuery", "AskQuery", "ConstructQuery"})
+
+
+class RefusedQueryError(Exception):
+    """The query is not answered; the text is a sentence for the client."""
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # whatever a library prints must not get between the answers
+    warnings.simplefilter("ignore")
+    graph = _load(Graph(UUID(int=0), [], [], 0, 0, 0))
+    for query in ("SELECT * {?s ?p ?o}", "ASK {?s ?p ?o}", "CONSTRUCT {?s ?p ?o} {?s ?p ?o}"):
+        _answer(graph, query)  # loads what is loaded when first used, while files can be opened
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+    while (request := read_message(requests)) is not None:
+        if request["graph"] is not None:
+            graph = _load(_graph_from(request["graph"]))
+        signal.setitimer(signal.ITIMER_REAL, request["time_limit_s"])
+        try:
+            answer = {"answer": _answer(graph, request["query"])}
+        except RefusedQueryError as error:
+            answer = {"error": str(error)}
+        except Exception as error:
+            answer = {"error": f"The query can't be answered: {error or type(error).__name__}"}
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        answers.write(framed(answer))
+        answers.flush()
+
+
+def framed(message: dict[str, Any]) -> bytes:
+    """A message as it goes through the pipe."""
+    body = json.dumps(message).encode()
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+def read_message(stream: BinaryIO) -> dict[str, Any] | None:
+    """The next message of a pipe, None at its end."""
+    head = stream.read(LENGTH_BYTES)
+    if len(head) < LENGTH_BYTES:
+        return None
+    return cast(dict[str, Any], json.loads(stream.read(int.from_bytes(head, "big"))))
+
+
+def _graph_from(message: dict[str, Any]) -> Graph:
+    nodes = [Node(**node) for node in message["nodes"]]
+    edges = [Edge(**edge) for edge in message["edges"]]
+    return Graph(UUID(message["session_id"]), nodes, edges, 0, len(nodes), len(edges))
+
+
+def _load(graph: Graph) -> RdfGraph:
+    """The facts of a graph in an Oxigraph store that has the metadata in its other graph."""
+    dataset = Dataset(store="Oxigraph")
+    for prefix, namespace in PREFIXES.items():
+        dataset.bind(prefix, namespace)
+    for iri, triples in named_graphs(graph, include_metadata=True).items():
+        named = dataset.graph(iri)
+        named.addN((*triple, named) for triple in triples)
+    return dataset.graph(graph_iri(graph.session_id))
+
+
+def _answer(graph: RdfGraph, query: str) -> dict[str, Any]:
+    _refuse_all_but_reading(query)
+    result = graph.query(query)
+    if result.type == "CONSTRUCT":
+        assert result.graph is not None
+        if len(result.graph) > MAX_ROWS:
+            raise _too_many("triples")
+        return json_ld_graph(result.graph)
+    if result.type == "SELECT":
+        _fetch(result)
+    serialized = result.serialize(format="json")
+    assert serialized is not None
+    return cast(dict[str, Any], json.loads(serialized))
+
+
+def _fetch(result: Result) -> None:
+    for number, _ in enumerate(result, 1):
+        if number > MAX_ROWS:
+            raise _too_many("rows")
+
+
+def _too_many(what: str) -> RefusedQueryError:
+    return RefusedQueryError(f"The query gives more than {MAX_ROWS} {what}: add a LIMIT.")
+
+
+def _refuse_all_but_reading(query: str) -> None:
+    """Refuse with a reason what must not be run. That nothing else is reached, the limits see to."""
+    try:
+        _, parsed = parseQuery(query)
+    except ParseBaseException as error:
+        if _is_update(query):
+            raise RefusedQueryError(
+                "The query is an update. The graph follows from what was said and is only read."
+            ) from None
+        raise RefusedQueryError(f"The query is not SPARQL: {error}.") from None
+    if parsed.name not in ANSWERED:
+        raise RefusedQueryError("Only SELECT, ASK and CONSTRUCT are answered.")
+    if any(part.name == "ServiceGraphPattern" for part in _parts_of(parsed)):
+        raise RefusedQueryError("SERVICE is refused: a query reads the session's graph alone.")
+    if parsed.get("datasetClause"):
+        raise RefusedQueryError("FROM is refused: a query reads the session's graph alone.")
+
+
+def _is_update(query: str) -> bool:
+    try:
+        parseUpdate(query)
+    except ParseBaseException:
+        return False
+    return True
+
+
+def _parts_of(parsed: Any) -> Iterator[CompValue]:
+    if isinstance(parsed, CompValue):
+        yield parsed
+        parsed = parsed.values()
+    elif not isinstance(parsed, (list, ParseResults)):
+        return
+    for part in parsed:
+        yield from _parts_of(part)
+
+
+if __name__ == "__main__":
+    main()
