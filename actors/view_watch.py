@@ -25,13 +25,17 @@ async def watch_views(
     """Look at the views whenever they may have moved, until cancelled."""
     views = {"memory": directory.services.memory, "graph": directory.services.graph}
     seen: dict[str, int] = {}
-    while True:
+    task = asyncio.current_task()
+    assert task is not None
+    # Asked each time, because a cancellation that comes together with a notification can be lost in
+    # `asyncio.wait_for`, which psycopg waits with.
+    while not task.cancelling():
         try:
             async with await psycopg.AsyncConnection.connect(
                 database_url, autocommit=True
             ) as listener:
                 await listener.execute(f"LISTEN {CHANNEL}")
-                while True:
+                while not task.cancelling():
                     if not seen:
                         seen = await _start_positions(pool, views)
                     await _look(directory, views, seen)

@@ -5,12 +5,14 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import pykka
 from psycopg_pool import AsyncConnectionPool
 from tornado.netutil import bind_sockets
 
@@ -77,37 +79,27 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
 @asynccontextmanager
 async def wired(
     settings: Settings, database_url: str, *, model_url: str, model_name: str
-) -> AsyncIterator[tuple[SessionDirectory, Any]]:
-    """The actors with all they need, on a migrated database; yields (directory, monitor)."""
-    log = Log(database_url)
-    journal = Journal(log, timeout_s=settings.journal_timeout_s)
-    key = settings.model_key.get_secret_value() if settings.model_key else None
-    model = ChatModel(
-        base_url=model_url,
-        model=model_name,
-        api_key=key,
-        first_token_timeout_s=settings.first_token_timeout_s,
-        gap_timeout_s=settings.gap_timeout_s,
-        turn_timeout_s=settings.turn_timeout_s,
-    )
-    sparql = SparqlEngine()
-    async with AsyncConnectionPool(
-        database_url,
-        min_size=1,
-        max_size=VIEW_POOL_SIZE,
-        timeout=5.0,
-        reconnect_timeout=1.0,
-        check=AsyncConnectionPool.check_connection,
-        kwargs={"autocommit": True, "connect_timeout": 2},
-        open=False,
-    ) as pool:
-        sessions = SessionsView(pool)
+) -> AsyncIterator[tuple[SessionDirectory, "pykka.ActorRef[MonitorActor]"]]:
+    """The actors with all they need, on a migrated database; yields (directory, monitor).
+
+    Everything is ended in the opposite order, whatever fails on the way.
+    """
+    async with AsyncExitStack() as stack:
+        log = Log(database_url)
+        stack.push_async_callback(asyncio.to_thread, log.close)
+        journal = Journal(log, timeout_s=settings.journal_timeout_s)
+        stack.push_async_callback(asyncio.to_thread, journal.stop)
+        pool = await stack.enter_async_context(_view_pool(database_url))
+        model = _chat_model(settings, model_url, model_name)
+        stack.push_async_callback(model.close)
+        sparql = SparqlEngine()
+        stack.push_async_callback(sparql.close)
         services = Services(
             log=log,
             journal=journal,
             epoch=await asyncio.to_thread(log.epoch),
             pool=pool,
-            sessions=sessions,
+            sessions=SessionsView(pool),
             memory=MemoryView(pool),
             graph=GraphView(pool),
             sparql=sparql,
@@ -122,25 +114,52 @@ async def wired(
         )
         monitor = MonitorActor.start(
             interval_s=settings.monitor_interval_s,
-            count_sessions=sessions.count_active,
+            count_sessions=services.sessions.count_active,
             read_positions=lambda: read_positions(pool),
         )
+        stack.push_async_callback(_stop_actor, monitor)
         directory = SessionDirectory(services, monitor)
-        watcher = asyncio.create_task(watch_views(database_url, pool, directory))
-        recovery = asyncio.create_task(_end_interrupted_turns(services, directory))
-        try:
-            yield directory, monitor
-        finally:
-            for task in (watcher, recovery):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-            await directory.shutdown()
-            await monitor.stop(block=False)  # type: ignore[misc]
-            await asyncio.to_thread(journal.stop)
-            await model.close()
-            await sparql.close()
-            await asyncio.to_thread(log.close)
+        stack.push_async_callback(directory.shutdown)
+        for work in (
+            watch_views(database_url, pool, directory),
+            _end_interrupted_turns(services, directory),
+        ):
+            stack.push_async_callback(_cancel, asyncio.create_task(work))
+        yield directory, monitor
+
+
+def _view_pool(database_url: str) -> AsyncConnectionPool:
+    return AsyncConnectionPool(
+        database_url,
+        min_size=1,
+        max_size=VIEW_POOL_SIZE,
+        timeout=5.0,
+        reconnect_timeout=1.0,  # then the next reader tries anew
+        check=AsyncConnectionPool.check_connection,
+        kwargs={"autocommit": True, "connect_timeout": 2},
+        open=False,
+    )
+
+
+def _chat_model(settings: Settings, url: str, name: str) -> ChatModel:
+    return ChatModel(
+        base_url=url,
+        model=name,
+        api_key=settings.model_key.get_secret_value() if settings.model_key else None,
+        first_token_timeout_s=settings.first_token_timeout_s,
+        gap_timeout_s=settings.gap_timeout_s,
+        turn_timeout_s=settings.turn_timeout_s,
+    )
+
+
+async def _stop_actor(ref: "pykka.ActorRef[Any]") -> None:
+    await ref.stop(block=False)
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def _start_database(settings: Settings, stack: AsyncExitStack) -> str:
@@ -158,14 +177,24 @@ async def _start_model(settings: Settings, stack: AsyncExitStack) -> tuple[str, 
     """The URL and the name of the chat model; starts the embedded one where none is configured."""
     if settings.model_url:
         return settings.model_url, settings.model or "default"
+    # A port of our choice, so that a model server that is started again is where it was.
     process = ChildProcess(
-        "model", [sys.executable, "-m", "language.model_server", "--port", "0"], wait_for_line=True
+        "model",
+        [sys.executable, "-m", "language.model_server", "--port", str(_free_port())],
+        wait_for_line=True,
     )
     started = time.monotonic()
     ready = await process.start(timeout_s=MODEL_START_TIMEOUT_S)
     stack.push_async_callback(process.stop)
     logger.info("The embedded model is ready after %.1f s", time.monotonic() - started)
     return ready["url"], ready["model"]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 async def _end_interrupted_turns(services: Services, directory: SessionDirectory) -> None:

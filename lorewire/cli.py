@@ -92,7 +92,7 @@ def _run(coroutine: Coroutine[Any, Any, T]) -> T:
 
     try:
         return asyncio.run(coroutine)
-    except (ClientError, ValueError) as error:
+    except ClientError as error:
         _fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

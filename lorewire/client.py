@@ -50,9 +50,9 @@ class Client:
     """
 
     def __init__(self, url: str = DEFAULT_URL) -> None:
-        """`url` is the server's, with http:// or https:// and without a path."""
+        """`url` is the server's; raises ClientError where it can't be one."""
         if not url.startswith(("http://", "https://")):
-            raise ValueError(f"The server's URL must start with http:// or https://, not {url!r}.")
+            raise ClientError(f"The server's URL must start with http:// or https://, not {url!r}.")
         self._url = url.rstrip("/")
         self._http: AsyncHTTPClient | None = None
 

@@ -25,7 +25,8 @@ class ConnectionClosedError(ClientError):
     sentence = "The connection was closed"
 
     def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"{self.sentence} ({code}{reason and f', {reason}'}).")
+        why = f"{code}, {reason.rstrip('.')}" if reason else str(code)
+        super().__init__(f"{self.sentence} ({why}).")
         self.code = code
         self.reason = reason
 

@@ -38,6 +38,7 @@ MAX_BACKOFF_S = 30.0
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # a whole graph comes in one message
 MAX_UNREAD = 1_000  # messages kept for the first iteration, which may never come
 
+NORMAL_CLOSURE = 1000
 ABNORMAL_CLOSURE = 1006  # stands for a connection that ended without a close frame
 
 T = TypeVar("T")
@@ -111,11 +112,11 @@ class Connection:
         self._is_closing = True
         assert self._reader is not None
         if self._socket is not None:
-            self._socket.close()
+            self._socket.close(NORMAL_CLOSURE)
             await asyncio.wait([self._reader], timeout=CLOSE_TIMEOUT_S)
         self._reader.cancel()
         await asyncio.wait([self._reader])
-        self._end(ConnectionClosedError(1000, "closed by this client"))
+        self._end(ConnectionClosedError(NORMAL_CLOSURE, "closed by this client"))
 
     def __aiter__(self) -> Self:
         self._is_iterated = True

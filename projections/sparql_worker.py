@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, cast
 from uuid import UUID
 
 from pyparsing import ParseBaseException, ParseResults
-from rdflib import Dataset, URIRef
+from rdflib import Dataset
 from rdflib import Graph as RdfGraph
 from rdflib.plugins.sparql.parser import parseQuery, parseUpdate
 from rdflib.plugins.sparql.parserutils import CompValue
@@ -45,7 +45,7 @@ def main() -> None:
         _answer(graph, query)  # loads what is loaded when first used, while files can be opened
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
-    while (request := read_message(requests)) is not None:
+    while (request := _read(requests)) is not None:
         if request["graph"] is not None:
             graph = _load(_graph_from(request["graph"]))
         signal.setitimer(signal.ITIMER_REAL, request["time_limit_s"])
@@ -56,22 +56,20 @@ def main() -> None:
         except Exception as error:
             answer = {"error": f"The query can't be answered: {error or type(error).__name__}"}
         signal.setitimer(signal.ITIMER_REAL, 0)
-        answers.write(framed(answer))
-        answers.flush()
+        _write(answers, answer)
 
 
-def framed(message: dict[str, Any]) -> bytes:
-    """A message as it goes through the pipe."""
-    body = json.dumps(message).encode()
-    return len(body).to_bytes(LENGTH_BYTES, "big") + body
-
-
-def read_message(stream: BinaryIO) -> dict[str, Any] | None:
-    """The next message of a pipe, None at its end."""
+def _read(stream: BinaryIO) -> dict[str, Any] | None:
     head = stream.read(LENGTH_BYTES)
     if len(head) < LENGTH_BYTES:
         return None
     return cast(dict[str, Any], json.loads(stream.read(int.from_bytes(head, "big"))))
+
+
+def _write(stream: BinaryIO, message: dict[str, Any]) -> None:
+    body = json.dumps(message).encode()
+    stream.write(len(body).to_bytes(LENGTH_BYTES, "big") + body)
+    stream.flush()
 
 
 def _graph_from(message: dict[str, Any]) -> Graph:
@@ -117,7 +115,7 @@ def _too_many(what: str) -> RefusedQueryError:
 
 
 def _refuse_all_but_reading(query: str) -> None:
-    """Refuse with a reason what must not be run. That nothing else is reached, the limits see to."""
+    """Say why a query is not run. That none reaches beyond the graph, the limits see to."""
     try:
         _, parsed = parseQuery(query)
     except ParseBaseException as error:
@@ -130,16 +128,15 @@ def _refuse_all_but_reading(query: str) -> None:
         raise RefusedQueryError("Only SELECT, ASK and CONSTRUCT are answered.")
     if any(part.name == "ServiceGraphPattern" for part in _parts_of(parsed)):
         raise RefusedQueryError("SERVICE is refused: a query reads the session's graph alone.")
-    if parsed.get("datasetClause"):
+    if "datasetClause" in parsed:
         raise RefusedQueryError("FROM is refused: a query reads the session's graph alone.")
 
 
 def _is_update(query: str) -> bool:
     try:
-        parseUpdate(query)
+        return bool(parseUpdate(query).request)  # an empty text is an update of nothing
     except ParseBaseException:
         return False
-    return True
 
 
 def _parts_of(parsed: Any) -> Iterator[CompValue]:

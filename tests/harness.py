@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -181,13 +181,9 @@ async def running_server(
     database_url: str, *, with_projector: bool = True, **settings: Any
 ) -> AsyncIterator[Server]:
     """A server on a migrated database, on a free port of loopback."""
-    stop = threading.Event()
-    projector = Projector(database_url, domains=load_domains(), embedder=None)
-    thread = threading.Thread(target=projector.run, args=(stop,), daemon=True)
-    if with_projector:
-        thread.start()
     options = {"embedder": "none", "monitor_interval_s": 0.5, **settings}
     async with (
+        _projector(database_url) if with_projector else nullcontext(),
         ScriptedModel() as model,
         wired(
             Settings(**options), database_url, model_url=model.url, model_name=MODEL
@@ -196,9 +192,7 @@ async def running_server(
         server = make_server(make_app(directory, monitor, version="test"))
         listening = bind_sockets(0, "127.0.0.1")
         server.add_sockets(listening)
-        running = Server(
-            listening[0].getsockname()[1], database_url, directory, monitor, model
-        )
+        running = Server(listening[0].getsockname()[1], database_url, directory, monitor, model)
         try:
             yield running
         finally:
@@ -208,6 +202,16 @@ async def running_server(
             server.stop()
             await directory.shutdown()
             await server.close_all_connections()
-    stop.set()
-    if with_projector:
+
+
+@asynccontextmanager
+async def _projector(database_url: str) -> AsyncIterator[None]:
+    stop = threading.Event()
+    projector = Projector(database_url, domains=load_domains(), embedder=None)
+    thread = threading.Thread(target=projector.run, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
         await asyncio.to_thread(thread.join)

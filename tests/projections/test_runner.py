@@ -1,0 +1,166 @@
+"""The projector, with all its followers."""
+
+import asyncio
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from psycopg_pool import AsyncConnectionPool
+
+from events.log import Log
+from language.domains import load_domains
+from projections.graph import GraphView
+from projections.memory import MemoryView
+from projections.positions import FOLLOWERS, MEMORY, SESSIONS, read_positions
+from projections.runner import Projector
+from projections.sessions import SessionsView
+from tests.projections.scenario import Scenario, terminate_others, until
+
+Pool = AsyncConnectionPool[Any]
+
+
+@contextmanager
+def projecting(database_url: str) -> Iterator[None]:
+    stop = threading.Event()
+    projector = Projector(database_url, domains=load_domains(), embedder=None)
+    thread = threading.Thread(target=projector.run, args=(stop,))
+    thread.start()
+    yield
+    stop.set()
+    stopped_at = time.monotonic()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert time.monotonic() - stopped_at < 2.0
+
+
+async def caught_up(pool: Pool) -> None:
+    """Return when every follower is at the head."""
+    async with asyncio.timeout(20):
+        while True:
+            positions = await read_positions(pool)
+            if all(positions.lag(name) == 0 for name in FOLLOWERS):
+                return
+            await asyncio.sleep(0.005)
+
+
+async def test_every_view_follows_the_conversation(
+    scenario: Scenario, pool: Pool, migrated_database_url: str
+) -> None:
+    with projecting(migrated_database_url):
+        session_id = scenario.open(seed=("Aldermoor is a ruined keep.",))
+        scenario.say(session_id, "I am Kira. Kira is a ranger.", "Welcome, Kira.")
+        await caught_up(pool)
+
+    assert (await MemoryView(pool).entries(session_id, limit=10)).total == 3
+    assert (await GraphView(pool).facts(session_id, limit=10)).total > 0
+    row = await SessionsView(pool).get(session_id)
+    assert row is not None
+    assert row.turns_total == 1
+
+
+async def test_memory_has_moved_some_milliseconds_after_a_commit(
+    scenario: Scenario, pool: Pool, migrated_database_url: str
+) -> None:
+    delays_ms = []
+    with projecting(migrated_database_url):
+        session_id = scenario.open()
+        await caught_up(pool)
+        for number in range(10):
+            scenario.ask(session_id, f"Number {number}?")
+            committed_at = time.monotonic()
+            head = scenario.log.head()
+            while (await read_positions(pool)).views[MEMORY] < head:
+                await asyncio.sleep(0)
+            delays_ms.append((time.monotonic() - committed_at) * 1000)
+            await caught_up(pool)
+
+    assert statistics.median(delays_ms) < 100  # some 5 on an idle machine
+
+
+async def test_the_projector_goes_on_after_the_loss_of_all_connections(
+    scenario: Scenario, pool: Pool, migrated_database_url: str, log: Log
+) -> None:
+    with projecting(migrated_database_url):
+        session_id = scenario.open()
+        for number in range(12):
+            scenario.say(session_id, f"Kira is {number}.", "Yes.")
+            if number % 5 == 2:
+                await pool.drain()
+                terminate_others(migrated_database_url)
+                until(lambda: log.head() > 0)
+        await pool.drain()
+        await caught_up(pool)
+
+    assert (await MemoryView(pool).entries(session_id, limit=1)).total == 24
+    row = await SessionsView(pool).get(session_id)
+    assert row is not None
+    assert (row.turns_total, row.open_turns) == (12, [])
+
+
+def test_a_projector_waits_for_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
+    with projecting(f"postgresql://nobody@/nothing?host={tmp_path}"):
+        time.sleep(0.5)
+
+
+PROJECT = """
+import sys, threading
+from language.domains import load_domains
+from projections.runner import Projector
+Projector(sys.argv[1], domains=load_domains(), embedder=None).run(threading.Event())
+"""
+
+
+async def test_a_projector_that_is_killed_again_and_again_loses_and_repeats_nothing(
+    scenario: Scenario, pool: Pool, migrated_database_url: str
+) -> None:
+    session_id = scenario.open()
+    for round in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", PROJECT, migrated_database_url],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for number in range(30):
+            scenario.say(session_id, f"Kira is {30 * round + number}.", "Yes.")
+            if number == 10:
+                await asyncio.sleep(1.0)  # it has started now, or is about to
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    with projecting(migrated_database_url):
+        await caught_up(pool)
+
+    page = await MemoryView(pool).entries(session_id, limit=500)
+    texts = [entry.text for entry in page.entries[::-1] if entry.role == "user"]
+    assert texts == [f"Kira is {number}." for number in range(90)]
+    row = await SessionsView(pool).get(session_id)
+    assert row is not None
+    assert (row.turns_total, row.open_turns) == (90, [])
+    extracted = [one for one in scenario.recorded() if hasattr(one.event, "statements")]
+    sources = [one.event.source_position for one in extracted]  # type: ignore[attr-defined]
+    assert len(sources) == len(set(sources)) == 90
+
+
+async def test_one_follower_that_stands_does_not_hold_the_others(
+    scenario: Scenario, pool: Pool, log: Log, migrated_database_url: str
+) -> None:
+    scenario.ask(scenario.open(), "Who?")
+    with log.recorder.datastore.transaction(commit=True) as curs:
+        curs.execute("ALTER TABLE sessions RENAME TO hidden")
+
+    with projecting(migrated_database_url):
+        async with asyncio.timeout(10):
+            while (await read_positions(pool)).lag(MEMORY) > 0:
+                await asyncio.sleep(0.01)
+        assert (await read_positions(pool)).lag(SESSIONS) > 0
+        with log.recorder.datastore.transaction(commit=True) as curs:
+            curs.execute("ALTER TABLE hidden RENAME TO sessions")
+
+        await caught_up(pool)
