@@ -11,6 +11,7 @@ from uuid import UUID
 
 import psycopg
 import pykka
+from eventsourcing.persistence import InterfaceError, OperationalError
 
 from actors import reads
 from actors.connection import Connection
@@ -103,8 +104,11 @@ ERROR_CODES: Sequence[tuple[type[Exception], str]] = (
     (AsOfError, Code.INVALID_DATA),
     (UnknownEntityError, Code.NOT_FOUND),
     (LogUnavailableError, Code.UNAVAILABLE),
-    (psycopg.OperationalError, Code.UNAVAILABLE),
+    (OperationalError, Code.UNAVAILABLE),  # of the log
+    (InterfaceError, Code.UNAVAILABLE),
+    (psycopg.OperationalError, Code.UNAVAILABLE),  # of the views
 )
+UNREACHABLE = (OperationalError, InterfaceError, psycopg.OperationalError)
 
 
 @dataclass
@@ -807,8 +811,8 @@ def refusal_of(error: Exception) -> RefusedError:
     for error_class, code in ERROR_CODES:
         if isinstance(error, error_class):
             sentence = str(error)
-            if isinstance(error, psycopg.OperationalError):
-                logger.warning("The views can't be read: %s", error)
+            if isinstance(error, UNREACHABLE):
+                logger.warning("The database can't be read: %s", error)
                 sentence = "The database does not answer. Try again in a moment."
             return RefusedError(code, sentence)
     raise error

@@ -19,7 +19,7 @@ from psycopg.rows import tuple_row
 
 from events.aggregate import SessionAggregate
 from events.mapper import OrjsonTranscoder, TypedMapper
-from events.recorder import LogFactory, LogRecorder
+from events.recorder import LogFactory, LogRecorder, retry_read
 
 CHANNEL = "lorewire_events"  # notified once for each append
 
@@ -66,7 +66,7 @@ class Log(Application[UUID]):
                 "POSTGRES_ENABLE_DB_FUNCTIONS": "no",  # the library's function loses events
                 "POSTGRES_POOL_SIZE": "1",
                 "POSTGRES_MAX_OVERFLOW": str(pool_size - 1),
-                "POSTGRES_CONNECT_TIMEOUT": "5",
+                "POSTGRES_CONNECT_TIMEOUT": "1",  # for one of the pool; whoever waits longer tries again
                 "IS_SNAPSHOTTING_ENABLED": "y",
             }
         )
@@ -176,6 +176,7 @@ class Log(Application[UUID]):
             return Unreadable(position, topic, str(error))
         return Recorded(position, cast(SessionAggregate.Event, event))
 
+    @retry_read
     def _select(self, query: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         with (
             self.recorder.datastore.get_connection() as conn,

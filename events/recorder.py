@@ -4,9 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from eventsourcing.persistence import StoredEvent, Tracking
-from eventsourcing.postgres import PostgresFactory, PostgresProcessRecorder
-from eventsourcing.utils import Environment
+from eventsourcing.persistence import (
+    InterfaceError,
+    OperationalError,
+    StoredEvent,
+    Tracking,
+)
+from eventsourcing.postgres import (
+    PostgresAggregateRecorder,
+    PostgresFactory,
+    PostgresProcessRecorder,
+)
+from eventsourcing.utils import Environment, retry
 from psycopg import Cursor
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
@@ -15,6 +24,11 @@ from psycopg.sql import SQL, Identifier
 from events.mapper import SessionStoredEvent
 
 RECONNECT_TIMEOUT_S = 1.0  # one try now and one a second later
+
+
+# For reads: enough to pass over connections that died in the pool, and short where the database is
+# gone. The library's ten times would keep a thread for twelve seconds.
+retry_read = retry((InterfaceError, OperationalError), max_attempts=3, wait=0.1)
 
 
 class LogRecorder(PostgresProcessRecorder):
@@ -31,6 +45,9 @@ class LogRecorder(PostgresProcessRecorder):
             " JOIN {schema}.{table} e ON e.originator_id = k.id"
             " AND e.originator_version = k.version"
         ).format(schema=Identifier(self.datastore.schema), table=Identifier(self.events_table_name))
+
+    select_events = retry_read(PostgresProcessRecorder.select_events.__wrapped__)  # type: ignore[attr-defined]
+    max_notification_id = retry_read(PostgresProcessRecorder.max_notification_id.__wrapped__)  # type: ignore[attr-defined]
 
     def insert_events(
         self,
@@ -85,9 +102,16 @@ class LogRecorder(PostgresProcessRecorder):
         return [row["notification_id"] for row in curs.fetchall()]
 
 
+class SnapshotRecorder(PostgresAggregateRecorder):
+    """Stores snapshots as the library does; reads them as shortly as the log is read."""
+
+    select_events = retry_read(PostgresAggregateRecorder.select_events.__wrapped__)  # type: ignore[attr-defined]
+
+
 class LogFactory(PostgresFactory):
     """Builds our recorders on one connection pool."""
 
+    aggregate_recorder_class = SnapshotRecorder
     application_recorder_class = LogRecorder
     process_recorder_class = LogRecorder
 

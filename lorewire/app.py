@@ -27,8 +27,7 @@ from language.chat import ChatModel
 from language.domains import load_domains
 from language.embedding import load_embedder
 from lorewire import __version__
-from lorewire.database import migrate
-from lorewire.postgres import EmbeddedPostgres
+from lorewire.database import database, migrate
 from lorewire.processes import ChildProcess
 from lorewire.settings import Settings
 from projections.graph import GraphView
@@ -53,7 +52,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         loop.add_signal_handler(number, stop.set)
     sockets = bind_sockets(settings.port, settings.host)  # a port in use is the first thing said
     async with AsyncExitStack() as stack:
-        database_url = await _start_database(settings, stack)
+        database_url = stack.enter_context(database(settings))
+        await asyncio.to_thread(migrate, database_url)
         model_url, model_name = await _start_model(settings, stack)
         projector = ChildProcess(
             "projector",
@@ -133,7 +133,7 @@ def _view_pool(database_url: str) -> AsyncConnectionPool:
         database_url,
         min_size=1,
         max_size=VIEW_POOL_SIZE,
-        timeout=5.0,
+        timeout=2.0,
         reconnect_timeout=1.0,  # then the next reader tries anew
         check=AsyncConnectionPool.check_connection,
         kwargs={"autocommit": True, "connect_timeout": 2},
@@ -160,17 +160,6 @@ async def _cancel(task: "asyncio.Task[None]") -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-async def _start_database(settings: Settings, stack: AsyncExitStack) -> str:
-    if settings.database_url:
-        url = settings.database_url
-    else:
-        postgres = EmbeddedPostgres(settings.data_dir / "postgres")
-        url = await asyncio.to_thread(postgres.start)
-        stack.push_async_callback(asyncio.to_thread, postgres.stop)
-    await asyncio.to_thread(migrate, url)
-    return url
 
 
 async def _start_model(settings: Settings, stack: AsyncExitStack) -> tuple[str, str]:

@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from lorewire.settings import Settings
 
 # What commands need is imported where they run: `lorewire --help` shall be quick.
 
@@ -34,6 +37,62 @@ def main(
 
         print(__version__)
         raise typer.Exit
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="A loopback address.")] = None,
+    port: Annotated[int | None, typer.Option(help="0: any that is free.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
+) -> None:
+    """Serve, with every part that is not set in the environment embedded. Ctrl-C stops it."""
+    settings = _settings(host=host, port=port, log_format=log_format)
+    from lorewire.app import serve
+
+    try:
+        _run_server(serve(settings, on_ready=_say_ready))
+    except _expected_errors() as error:
+        _fail(str(error))
+
+
+@app.command()
+def project(
+    child: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Keep the views up to date: what `serve` starts, for a machine of its own."""
+    settings = _settings()
+    from lorewire.database import database
+    from lorewire.projector import project
+
+    try:
+        with database(settings) as url:
+            project(settings, url, is_child=child)
+    except _expected_errors() as error:
+        _fail(str(error))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the schema of this version."""
+    settings = _settings()
+    from lorewire.database import database, migrate
+
+    try:
+        with database(settings) as url:
+            migrate(url)
+    except _expected_errors() as error:
+        _fail(str(error))
+    print("The database has the schema of this version.")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is wrong with this set-up, and what to do. Starts and changes nothing."""
+    settings = _settings()
+    from lorewire.doctor import print_findings
+
+    if not asyncio.run(print_findings(settings, print)):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -84,6 +143,55 @@ def install_models() -> None:
     except ModelInstallError as error:
         _fail(str(error))
     print(f"Installed {', '.join(installed)}." if installed else "The models are installed.")
+
+
+def _settings(**options: object) -> "Settings":
+    from lorewire.logs import configure_logging
+    from lorewire.settings import SettingsError, load_settings
+
+    try:
+        settings = load_settings(**options)
+    except SettingsError as error:
+        _fail(str(error), status=2)
+    configure_logging(settings.log_level, settings.log_format)
+    return settings
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """What an operator can mend: a sentence says it all, and a traceback would hide it."""
+    import psycopg
+    from sqlalchemy.exc import OperationalError
+
+    from language.domains import DomainError
+    from language.embedding import EmbedderMissingError
+    from language.extraction import ExtractorMissingError
+    from lorewire.postgres import EmbeddedPostgresError
+    from lorewire.processes import ChildFailedError
+
+    return (
+        ChildFailedError,
+        DomainError,
+        EmbeddedPostgresError,
+        EmbedderMissingError,
+        ExtractorMissingError,
+        OSError,
+        OperationalError,
+        psycopg.OperationalError,
+    )
+
+
+def _run_server(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop where it is installed: a tenth to a quarter more messages a second."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(coroutine)
+    else:
+        uvloop.run(coroutine)
+
+
+def _say_ready(url: str) -> None:
+    print(f"Lorewire serves {url}. Talk to it: lorewire chat --url {url}. Ctrl-C stops it.")
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:

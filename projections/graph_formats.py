@@ -10,9 +10,10 @@ from xml.etree import ElementTree as ET
 from rdflib import RDF, BNode
 from rdflib import Graph as RdfGraph
 from rdflib import Literal as RdfLiteral
+from rdflib.term import Node as Term
 
 from projections.graph import Edge, Graph, Node
-from projections.graph_rdf import PREFIXES, Term, Triple, named_graphs
+from projections.graph_rdf import PREFIXES, Triple, named_graphs
 
 Format = Literal["json", "d3", "turtle", "json-ld", "graphml"]
 

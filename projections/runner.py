@@ -1,13 +1,16 @@
 """The projector: every follower of the log in one process."""
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
 
+import psycopg
+
 from events.log import Log
 from language.domains import Domain
 from language.embedding import Embedder
-from language.extraction import load_extractor
+from language.extraction import Extractor, load_extractor
 from projections.follower import Follower, Work
 from projections.graph_projection import GraphProjection
 from projections.learning import LearningPolicy
@@ -17,6 +20,9 @@ from projections.sessions import SessionsProjection
 from projections.updates import ViewUpdates
 from projections.wakeups import WakeUps
 
+logger = logging.getLogger(__name__)
+
+RETRY_S = 0.5  # between tries to reach a database that is not there yet
 CONNECTIONS_PER_FOLLOWER = 2  # it reads the log while its transaction is open
 STOP_TIMEOUT_S = 1.0  # then a batch is broken off; it is done again after the next start
 
@@ -31,12 +37,14 @@ class Projector:
         self._database_url = database_url
         self._domains = domains
         self._embedder = embedder
-        self._extractors = {
+        self._extractors: dict[str, Extractor | None] = {
             name: load_extractor(name) for name in {one.extractor for one in domains.values()}
         }
 
     def run(self, stop: threading.Event) -> None:
         """Follow the log until `stop` is set. Blocks; ends within about a second."""
+        if not self._wait_for_database(stop):
+            return
         log = Log(self._database_url, pool_size=len(FOLLOWERS) * CONNECTIONS_PER_FOLLOWER)
         works: list[Work] = [
             ViewUpdates(log, SessionsProjection()),
@@ -56,3 +64,17 @@ class Projector:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         log.close()
+
+    def _wait_for_database(self, stop: threading.Event) -> bool:
+        """True when the database answers, which a new `Log` needs; False where it is to stop."""
+        tries = 0
+        while not stop.wait(RETRY_S if tries else 0):
+            try:
+                psycopg.connect(self._database_url, connect_timeout=2).close()
+            except psycopg.OperationalError as error:
+                if not tries:
+                    logger.warning("The projector waits for the database: %s", error)
+                tries += 1
+            else:
+                return True
+        return False

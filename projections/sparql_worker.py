@@ -50,7 +50,7 @@ def main() -> None:
             graph = _load(_graph_from(request["graph"]))
         signal.setitimer(signal.ITIMER_REAL, request["time_limit_s"])
         try:
-            answer = {"answer": _answer(graph, request["query"])}
+            answer: dict[str, Any] = {"answer": _answer(graph, request["query"])}
         except RefusedQueryError as error:
             answer = {"error": str(error)}
         except Exception as error:

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-import psycopg
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
@@ -27,7 +26,7 @@ from actors.protocol import (
     rfc3339,
     timestamp,
 )
-from actors.session import refusal_of
+from actors.session import UNREACHABLE, refusal_of
 from events.aggregate import Cause
 from events.audit import as_dict
 from events.journal import LogUnavailableError
@@ -50,7 +49,7 @@ EXPECTED = (
     LogUnavailableError,
     AsOfError,
     UnknownEntityError,
-    psycopg.OperationalError,
+    *UNREACHABLE,
 )
 STATUS = {
     Code.INVALID_JSON: 400,

@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
-from eventsourcing.persistence import InterfaceError, OperationalError, StoredEvent
+from eventsourcing.persistence import IntegrityError, InterfaceError, OperationalError, StoredEvent
 
 from events.aggregate import Cause
 from events.journal import (
@@ -19,6 +18,7 @@ from events.journal import (
 )
 from events.log import Log, Recorded
 from events.session import Session, SessionConfig
+from tests.databases import allow_connections, kill_connections, refuse_connections
 
 ADA = Cause("ada")
 
@@ -197,8 +197,6 @@ async def test_without_reading_the_log_a_lost_answer_looks_like_a_conflict(log: 
     with pytest.raises(OperationalError):
         recorder.insert_events(stored)
 
-    from eventsourcing.persistence import IntegrityError
-
     with pytest.raises(IntegrityError):
         recorder.insert_events(stored)
 
@@ -296,31 +294,3 @@ def transactions(log: Log) -> int:
         row = conn.execute("SELECT count(DISTINCT xmin::text) AS n FROM lorewire_events").fetchone()
     assert row is not None
     return int(row["n"])
-
-
-def refuse_connections(database_url: str) -> None:
-    """As if the server were gone: no connection is left, and none can be made."""
-    with psycopg.connect(server_of(database_url), autocommit=True) as conn:
-        conn.execute(f"ALTER DATABASE {database_of(database_url)} ALLOW_CONNECTIONS false")
-    kill_connections(database_url)
-
-
-def allow_connections(database_url: str) -> None:
-    with psycopg.connect(server_of(database_url), autocommit=True) as conn:
-        conn.execute(f"ALTER DATABASE {database_of(database_url)} ALLOW_CONNECTIONS true")
-
-
-def kill_connections(database_url: str) -> None:
-    with psycopg.connect(server_of(database_url), autocommit=True) as conn:
-        conn.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
-            (database_of(database_url),),
-        )
-
-
-def server_of(database_url: str) -> str:
-    return database_url.replace(f"/{database_of(database_url)}", "/postgres")
-
-
-def database_of(database_url: str) -> str:
-    return database_url.partition("?")[0].rpartition("/")[2]

@@ -26,6 +26,10 @@ def scenario(log: Log) -> Scenario:
 @pytest_asyncio.fixture
 async def pool(migrated_database_url: str) -> AsyncIterator[AsyncConnectionPool[Any]]:
     async with AsyncConnectionPool(
-        migrated_database_url, min_size=1, kwargs={"autocommit": True}, open=False
+        migrated_database_url,
+        min_size=1,
+        check=AsyncConnectionPool.check_connection,
+        kwargs={"autocommit": True},
+        open=False,
     ) as pool:
         yield pool

@@ -55,9 +55,11 @@ def seen(log: Log) -> Seen:
 def following(log: Log, work: Work) -> Iterator[Follower]:
     follower = Follower(log, work)
     follower.start()
-    yield follower
-    follower.stop()
-    follower.join(5)
+    try:
+        yield follower
+    finally:
+        follower.stop()
+        follower.join(5)
     assert not follower.is_alive()
 
 

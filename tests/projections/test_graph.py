@@ -353,7 +353,7 @@ async def test_very_long_names_and_values_are_kept(
 
 
 NAMES = ["Kira", "kira", "the Kira", "Ash", "Elm", "Bob", "bobs"]
-statements = st.builds(
+statements: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict,
     subject=st.sampled_from(NAMES),
     predicate=st.sampled_from(["owns", "knows"]),

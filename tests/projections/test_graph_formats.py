@@ -71,7 +71,7 @@ def test_turtle_reads_back(name: str, predicate: str, value: str) -> None:
     assert graph.value(entity, RDFS.label) == Literal(name)
     assert graph.value(entity, SKOS.altLabel) == Literal(value)
     (fact,) = [
-        triple for triple in graph if triple[0] == entity and triple[1].startswith(PREDICATE)
+        triple for triple in graph if triple[0] == entity and str(triple[1]).startswith(PREDICATE)
     ]
     assert fact[2] == Literal(value)
     (statement,) = graph.subjects(RDF.type, RDF.Statement)

@@ -31,7 +31,8 @@ class Lengths:
         """Two numbers for each text."""
         rows = [(len(text), len(text.split())) for text in texts]
         vectors = np.array(rows, np.float32).reshape(-1, 2)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return (vectors / norms).astype(np.float32)
 
 
 def project(log: Log, embedder: Embedder | None = None) -> None:

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import statistics
-import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from events.log import Log
 from language.domains import load_domains
+from lorewire.database import migrate
+from lorewire.postgres import EmbeddedPostgres
 from projections.graph import GraphView
 from projections.memory import MemoryView
 from projections.positions import FOLLOWERS, MEMORY, SESSIONS, read_positions
@@ -33,10 +36,12 @@ def projecting(database_url: str) -> Iterator[None]:
     projector = Projector(database_url, domains=load_domains(), embedder=None)
     thread = threading.Thread(target=projector.run, args=(stop,))
     thread.start()
-    yield
-    stop.set()
-    stopped_at = time.monotonic()
-    thread.join(10)
+    try:
+        yield
+    finally:
+        stop.set()
+        stopped_at = time.monotonic()
+        thread.join(10)
     assert not thread.is_alive()
     assert time.monotonic() - stopped_at < 2.0
 
@@ -93,16 +98,39 @@ async def test_the_projector_goes_on_after_the_loss_of_all_connections(
         for number in range(12):
             scenario.say(session_id, f"Kira is {number}.", "Yes.")
             if number % 5 == 2:
-                await pool.drain()
                 terminate_others(migrated_database_url)
                 until(lambda: log.head() > 0)
-        await pool.drain()
         await caught_up(pool)
 
     assert (await MemoryView(pool).entries(session_id, limit=1)).total == 24
     row = await SessionsView(pool).get(session_id)
     assert row is not None
     assert (row.turns_total, row.open_turns) == (12, [])
+
+
+async def test_the_projector_outlives_its_database() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="lorewire-tests-", dir="/tmp"))
+    server = EmbeddedPostgres(folder / "postgres")
+    url = server.start()
+    migrate(url)
+    log = Log(url)
+    scenario = Scenario(log)
+    try:
+        session_id = scenario.open()
+        with projecting(url):
+            server.stop()
+            await asyncio.sleep(2.0)
+            server = EmbeddedPostgres(folder / "postgres")
+            assert server.start() == url
+            until(lambda: log.head() > 0)
+            scenario.say(session_id, "Kira is a ranger.", "Yes.")
+            async with AsyncConnectionPool(url, min_size=1, open=False) as pool:
+                await caught_up(pool)
+                assert (await MemoryView(pool).entries(session_id, limit=9)).total == 2
+    finally:
+        log.close()
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_projector_waits_for_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
@@ -122,9 +150,10 @@ async def test_a_projector_that_is_killed_again_and_again_loses_and_repeats_noth
     scenario: Scenario, pool: Pool, migrated_database_url: str
 ) -> None:
     session_id = scenario.open()
+    before = scenario.log.head()
     for round in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", PROJECT, migrated_database_url],
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-c", PROJECT, migrated_database_url),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         for number in range(30):
@@ -132,7 +161,7 @@ async def test_a_projector_that_is_killed_again_and_again_loses_and_repeats_noth
             if number == 10:
                 await asyncio.sleep(1.0)  # it has started now, or is about to
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        await process.wait()
 
     with projecting(migrated_database_url):
         await caught_up(pool)
@@ -143,7 +172,7 @@ async def test_a_projector_that_is_killed_again_and_again_loses_and_repeats_noth
     row = await SessionsView(pool).get(session_id)
     assert row is not None
     assert (row.turns_total, row.open_turns) == (90, [])
-    extracted = [one for one in scenario.recorded() if hasattr(one.event, "statements")]
+    extracted = [one for one in scenario.recorded(before) if hasattr(one.event, "statements")]
     sources = [one.event.source_position for one in extracted]  # type: ignore[attr-defined]
     assert len(sources) == len(set(sources)) == 90
 
