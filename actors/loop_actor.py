@@ -67,8 +67,10 @@ class LoopFuture(pykka.Future[T]):
             self._call_when_set(lambda: _wake(loop, arrived))
             yield from arrived
         elif self._get_hook is not None:
-            return (yield from asyncio.to_thread(self.get).__await__())
-        return self._result()
+            mapped: T = yield from asyncio.to_thread(self.get).__await__()
+            return mapped
+        value: T = self._result()
+        return value
 
     def _set(self, value: T | None, exc_info: OptExcInfo | None) -> None:
         with self._lock:

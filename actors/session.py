@@ -109,6 +109,7 @@ ERROR_CODES: Sequence[tuple[type[Exception], str]] = (
     (psycopg.OperationalError, Code.UNAVAILABLE),  # of the views
 )
 UNREACHABLE = (OperationalError, InterfaceError, psycopg.OperationalError)
+EXPECTED_ERRORS: tuple[type[Exception], ...] = (RefusedError, *(error for error, _ in ERROR_CODES))
 
 
 @dataclass
@@ -190,7 +191,7 @@ class SessionActor(LoopActor):
             answer = await self._dispatch(message)
             self._watch_idleness()
             return answer
-        except (RefusedError, *(error_class for error_class, _ in ERROR_CODES)) as error:
+        except EXPECTED_ERRORS as error:
             refusal = refusal_of(error)
             if isinstance(error, NoSuchSessionError):
                 self._stop_soon()
@@ -296,9 +297,7 @@ class SessionActor(LoopActor):
         if any(event.originator_version % SNAPSHOT_EVERY == 0 for event in events):
             snapshot = Session.Snapshot.take(session)
             self._services.keep(
-                asyncio.create_task(
-                    asyncio.to_thread(self._services.log.put_snapshot, snapshot)  # type: ignore[arg-type]
-                )
+                asyncio.create_task(asyncio.to_thread(self._services.log.put_snapshot, snapshot))
             )
 
     def _read_past(self) -> list[PastTurn]:

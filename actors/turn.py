@@ -65,7 +65,6 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
                 pieces.append(part)
                 tell(PieceArrived(turn_id, part))
         assert finished is not None, "a stream that ends well ends with Finished"
-        usage = finished.usage
         tell(
             ReplyArrived(
                 turn_id,
@@ -73,7 +72,7 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
                 recalled=tuple(prompt.recalled),
                 facts=facts,
                 model=finished.model,
-                usage=usage and TokenUsage(usage.prompt_tokens, usage.completion_tokens),
+                usage=TokenUsage(**vars(finished.usage)) if finished.usage else None,
                 duration_ms=round((time.monotonic() - started) * 1000),
             )
         )

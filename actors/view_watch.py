@@ -14,6 +14,8 @@ from projections.positions import read_positions
 
 logger = logging.getLogger(__name__)
 
+Views = dict[str, MemoryView | GraphView]
+
 CHANNEL = "lorewire_views"  # notified by the projector, in the transaction that moves a view
 POLL_S = 1.0  # a NOTIFY may be missed: it only makes us look earlier
 RECONNECT_S = 1.0
@@ -23,7 +25,7 @@ async def watch_views(
     database_url: str, pool: AsyncConnectionPool, directory: SessionDirectory
 ) -> None:
     """Look at the views whenever they may have moved, until cancelled."""
-    views = {"memory": directory.services.memory, "graph": directory.services.graph}
+    views: Views = {"memory": directory.services.memory, "graph": directory.services.graph}
     seen: dict[str, int] = {}
     task = asyncio.current_task()
     assert task is not None
@@ -46,16 +48,14 @@ async def watch_views(
             await asyncio.sleep(RECONNECT_S)
 
 
-async def _start_positions(
-    pool: AsyncConnectionPool, views: dict[str, MemoryView | GraphView]
-) -> dict[str, int]:
+async def _start_positions(pool: AsyncConnectionPool, views: Views) -> dict[str, int]:
     positions = await read_positions(pool)
     return {view: positions.views.get(view, 0) for view in views}
 
 
 async def _look(
     directory: SessionDirectory,
-    views: dict[str, MemoryView | GraphView],
+    views: Views,
     seen: dict[str, int],
 ) -> None:
     for name, view in views.items():

@@ -1,1 +1,1 @@
-"""What happened: aggregates and their domain events, the log that stores them, the journal, replay."""
+"""What happened: aggregates and domain events, the log, the journal, the audit view."""

@@ -1,4 +1,4 @@
-"""What every aggregate of ours shares: who caused an event, which session it is about, stable topics."""
+"""What all aggregates share: the cause of an event, its session, stable topics."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar

@@ -22,7 +22,7 @@ class ConnectionState(TypedDict):
 
 @stable_topics
 class Connection(SessionAggregate):
-    """One WebSocket, from its opening to its closing. Its stream is written by the node it is on."""
+    """One WebSocket, from opening to closing. Its stream is written by the node it is on."""
 
     class ConnectionOpened(SessionAggregate.Event, Aggregate.Created):
         """A client connected to the session."""

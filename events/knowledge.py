@@ -21,7 +21,7 @@ def knowledge_id(session_id: UUID) -> UUID:
 
 @dataclass(frozen=True)
 class Statement:
-    """One thing that somebody said, taken apart: subject, predicate, object, and how it was meant."""
+    """One thing that somebody said: subject, predicate, object, and how it was meant."""
 
     statement_id: str  # unique in the session
     subject: str

@@ -1,5 +1,6 @@
 """The log: every domain event in one order, on the eventsourcing library and PostgreSQL."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -8,6 +9,7 @@ from uuid import UUID
 from eventsourcing.application import AggregateNotFoundError, Application
 from eventsourcing.domain import Aggregate, Snapshot
 from eventsourcing.persistence import (
+    InfrastructureFactory,
     IntegrityError,
     Mapper,
     MapperDeserialisationError,
@@ -66,12 +68,12 @@ class Log(Application[UUID]):
                 "POSTGRES_ENABLE_DB_FUNCTIONS": "no",  # the library's function loses events
                 "POSTGRES_POOL_SIZE": "1",
                 "POSTGRES_MAX_OVERFLOW": str(pool_size - 1),
-                "POSTGRES_CONNECT_TIMEOUT": "1",  # for one of the pool; whoever waits longer tries again
+                "POSTGRES_CONNECT_TIMEOUT": "1",  # seconds, for a connection of the pool
                 "IS_SNAPSHOTTING_ENABLED": "y",
             }
         )
 
-    def construct_factory(self, env: Environment) -> LogFactory:
+    def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
         """Our recorders, on one pool of connections."""
         return LogFactory(env)
 
@@ -93,19 +95,17 @@ class Log(Application[UUID]):
         A snapshot that can't be read is passed over: the events tell the same.
         """
         try:
-            return self.repository.get(stream_id)
+            return cast(AggregateType, self.repository.get(stream_id))
         except AggregateNotFoundError:
             return None
         except MapperDeserialisationError:
-            return self._load_without_snapshot(stream_id)
+            return cast(AggregateType, self._load_without_snapshot(stream_id))
 
     def put_snapshot(self, snapshot: Snapshot) -> None:
         """Keep an aggregate as it was taken, so that loading it stays short."""
         assert self.snapshots is not None
-        try:
+        with contextlib.suppress(IntegrityError):  # another node has taken the same one
             self.snapshots.put([snapshot])
-        except IntegrityError:
-            pass  # another node has taken the same one
 
     def epoch(self) -> str:
         """The name of this log; positions mean nothing in another one."""
@@ -182,7 +182,7 @@ class Log(Application[UUID]):
             self.recorder.datastore.get_connection() as conn,
             conn.cursor(row_factory=tuple_row, binary=True) as curs,
         ):
-            return curs.execute(query, parameters, prepare=True).fetchall()  # type: ignore[arg-type]
+            return curs.execute(query, parameters, prepare=True).fetchall()
 
     def _load_without_snapshot(self, stream_id: UUID) -> Any:
         aggregate = None

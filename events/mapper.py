@@ -1,7 +1,6 @@
 """Domain events as stored bytes: plain JSON on disk, the types of the class when read."""
 
 from dataclasses import fields
-from functools import cache
 from typing import Any, cast, get_type_hints
 from uuid import UUID
 
@@ -21,6 +20,8 @@ from events.aggregate import SessionAggregate
 
 # These two are columns of their own, not part of the JSON.
 _COLUMNS = frozenset({"originator_id", "originator_version"})
+
+_adapters: dict[type[Any], TypeAdapter[dict[str, Any]]] = {}
 
 
 class SessionStoredEvent(StoredEvent):
@@ -100,13 +101,15 @@ class TypedMapper(Mapper[UUID]):
         return state_adapter(cls).validate_python(state)
 
 
-@cache
 def state_adapter(cls: type[Any]) -> TypeAdapter[dict[str, Any]]:
     """What turns the JSON of one event class into typed fields; made once for each class."""
-    names = [field.name for field in fields(cls) if field.name not in _COLUMNS]
-    hints = get_type_hints(cls)
-    state = TypedDict(f"{cls.__name__}State", {name: hints[name] for name in names})  # type: ignore[misc]
-    return cast(TypeAdapter[dict[str, Any]], TypeAdapter(state))
+    adapter = _adapters.get(cls)
+    if adapter is None:
+        hints = get_type_hints(cls)
+        names = [field.name for field in fields(cls) if field.name not in _COLUMNS]
+        state = TypedDict(f"{cls.__name__}State", {name: hints[name] for name in names})  # type: ignore[misc]
+        adapter = _adapters[cls] = cast(TypeAdapter[dict[str, Any]], TypeAdapter(state))
+    return adapter
 
 
 def topic_of(event: object) -> str:

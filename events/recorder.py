@@ -46,8 +46,8 @@ class LogRecorder(PostgresProcessRecorder):
             " AND e.originator_version = k.version"
         ).format(schema=Identifier(self.datastore.schema), table=Identifier(self.events_table_name))
 
-    select_events = retry_read(PostgresProcessRecorder.select_events.__wrapped__)  # type: ignore[attr-defined]
-    max_notification_id = retry_read(PostgresProcessRecorder.max_notification_id.__wrapped__)  # type: ignore[attr-defined]
+    select_events = retry_read(PostgresProcessRecorder.select_events.__wrapped__)
+    max_notification_id = retry_read(PostgresProcessRecorder.max_notification_id.__wrapped__)
 
     def insert_events(
         self,
@@ -105,7 +105,7 @@ class LogRecorder(PostgresProcessRecorder):
 class SnapshotRecorder(PostgresAggregateRecorder):
     """Stores snapshots as the library does; reads them as shortly as the log is read."""
 
-    select_events = retry_read(PostgresAggregateRecorder.select_events.__wrapped__)  # type: ignore[attr-defined]
+    select_events = retry_read(PostgresAggregateRecorder.select_events.__wrapped__)
 
 
 class LogFactory(PostgresFactory):

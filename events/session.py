@@ -228,7 +228,7 @@ class Session(SessionAggregate):
         )
 
     def reconfigure(self, *, title: str | None, config: SessionConfig | None, cause: Cause) -> None:
-        """Change the title, the configuration or both (None: as it is); no event without a change."""
+        """Change title or configuration (None: as it is); no event without a change."""
         self._refuse_if_deleted()
         new_title = self.title if title is None else title
         new_config = self.config if config is None else config

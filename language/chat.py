@@ -5,7 +5,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -79,7 +79,7 @@ class ChatModel:
 
     async def stream(
         self, messages: Sequence[ChatMessage], *, max_tokens: int, model: str | None = None
-    ) -> AsyncIterator[str | Finished]:
+    ) -> AsyncGenerator[str | Finished, None]:
         """The reply, piece by piece, and `Finished` at its end.
 
         Raises ModelUnavailableError where no reply comes, or where it breaks off. Closing the
@@ -145,7 +145,7 @@ class ChatModel:
 
     async def _read(
         self, response: Any, name: str, deadline: float
-    ) -> AsyncIterator[str | Finished]:
+    ) -> AsyncGenerator[str | Finished, None]:
         is_anything_said = False
         model_name, usage, finish_reason = name, None, None
         timeout_s = self._first_token_timeout_s

@@ -62,4 +62,6 @@ def _parse(file_name: str, text: str) -> Domain:
         field = ".".join(str(part) for part in problem["loc"])
         raise DomainError(f"{file_name}, field `{field}`: {problem['msg']}.") from None
     except TypeError:
-        raise DomainError(f"{file_name}, field `name`: it is the file's name, leave it out.") from None
+        raise DomainError(
+            f"{file_name}, field `name`: it is the file's name, leave it out."
+        ) from None

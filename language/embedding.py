@@ -54,7 +54,7 @@ class WordLlamaEmbedder:
         vectors = np.asarray(self._model.embed(list(texts)), dtype=np.float32)
         vectors = np.nan_to_num(vectors)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.where(norms == 0, 1, norms)
+        return (vectors / np.where(norms == 0, 1, norms)).astype(np.float32)
 
 
 def load_embedder(name: str) -> Embedder | None:

@@ -10,6 +10,7 @@ import orjson
 from language.chat import ChatMessage
 from language.domains import Domain
 
+NOTES_HEADING = "Notes from earlier, for you only, not part of this talk:"
 CUT_MARK = " [...]"
 CHARS_PER_TOKEN = 3  # English has 4 to 5, code and other languages less: rather too many than cut
 TOKENS_PER_MESSAGE = 8  # what chat templates put around each message
@@ -66,7 +67,9 @@ def write_prompt(
     notes_left = int(left * MEMORY_SHARE) if recalled or facts else 0
     shown_turns, used = _newest_that_fit(turns, left - notes_left)
     left -= used
-    memories = [f"- {memory.said_at:%Y-%m-%d} {memory.speaker}: {memory.text}" for memory in recalled]
+    memories = [
+        f"- {memory.said_at:%Y-%m-%d} {memory.speaker}: {memory.text}" for memory in recalled
+    ]
     shown_memories, used = _first_that_fit(memories, left)
     shown_facts, _ = _first_that_fit([f"- {fact}" for fact in facts], left - used)
     messages = [
@@ -84,9 +87,9 @@ def write_prompt(
 def _system(instructions: str, memories: Sequence[str], facts: Sequence[str]) -> str:
     parts = [instructions.strip()]
     if facts:
-        parts.append("Known facts:\n" + "\n".join(facts))
+        parts.append("\n".join(["Known facts:", *facts]))
     if memories:
-        parts.append("Notes from earlier, for you only, not part of this talk:\n" + "\n".join(memories))
+        parts.append("\n".join([NOTES_HEADING, *memories]))
     return "\n\n".join(parts)
 
 
@@ -121,7 +124,7 @@ def _newest_that_fit(
 
 def _first_that_fit(lines: Sequence[str], budget_tokens: int) -> tuple[list[str], int]:
     kept: list[str] = []
-    used = estimate_tokens("Notes from earlier, for you only, not part of this talk:")
+    used = estimate_tokens(NOTES_HEADING)
     for line in lines:
         cost = estimate_tokens(line) + 1
         if used + cost > budget_tokens:

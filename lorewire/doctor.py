@@ -95,8 +95,8 @@ async def _views(conn: psycopg.AsyncConnection[tuple[object, ...]]) -> Finding:
     row = await found.fetchone()
     if row is not None and isinstance(row[2], int) and row[2] > MAX_SOUND_LAG:
         text = (
-            f"the view {row[0]} is {row[2]:,} positions behind, at {row[1]:,}. Is a projector running? "
-            "Its log names the event at which it holds."
+            f"the view {row[0]} is {row[2]:,} positions behind, at {row[1]:,}. Is a projector "
+            "running? Its log names the event at which it holds."
         )
         return Finding("database", False, text)
     return Finding("database", True, "reachable, migrated, views up to date")

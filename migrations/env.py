@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: `lorewire migrate` passes its URL, `alembic` takes DATABASE_URL."""
+"""How Alembic reaches the database: by the URL it is passed, or by DATABASE_URL."""
 
 import os
 

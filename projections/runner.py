@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 
 import psycopg
+from eventsourcing.persistence import InterfaceError, OperationalError
 
 from events.log import Log
 from language.domains import Domain
@@ -43,9 +44,9 @@ class Projector:
 
     def run(self, stop: threading.Event) -> None:
         """Follow the log until `stop` is set. Blocks; ends within about a second."""
-        if not self._wait_for_database(stop):
+        log = self._open_log(stop)
+        if log is None:
             return
-        log = Log(self._database_url, pool_size=len(FOLLOWERS) * CONNECTIONS_PER_FOLLOWER)
         works: list[Work] = [
             ViewUpdates(log, SessionsProjection()),
             ViewUpdates(log, MemoryProjection(log, self._domains, self._embedder)),
@@ -65,16 +66,15 @@ class Projector:
             thread.join(max(0.0, deadline - time.monotonic()))
         log.close()
 
-    def _wait_for_database(self, stop: threading.Event) -> bool:
-        """True when the database answers, which a new `Log` needs; False where it is to stop."""
+    def _open_log(self, stop: threading.Event) -> Log | None:
+        """The log, as soon as its database answers; None where the projector is to stop before."""
         tries = 0
         while not stop.wait(RETRY_S if tries else 0):
             try:
-                psycopg.connect(self._database_url, connect_timeout=2).close()
-            except psycopg.OperationalError as error:
+                psycopg.connect(self._database_url, connect_timeout=2).close()  # fails at once
+                return Log(self._database_url, pool_size=len(FOLLOWERS) * CONNECTIONS_PER_FOLLOWER)
+            except (psycopg.OperationalError, OperationalError, InterfaceError) as error:
                 if not tries:
                     logger.warning("The projector waits for the database: %s", error)
                 tries += 1
-            else:
-                return True
-        return False
+        return None

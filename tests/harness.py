@@ -185,9 +185,10 @@ async def running_server(
     async with (
         _projector(database_url) if with_projector else nullcontext(),
         ScriptedModel() as model,
-        wired(
-            Settings(**options), database_url, model_url=model.url, model_name=MODEL
-        ) as (directory, monitor),
+        wired(Settings(**options), database_url, model_url=model.url, model_name=MODEL) as (
+            directory,
+            monitor,
+        ),
     ):
         server = make_server(make_app(directory, monitor, version="test"))
         listening = bind_sockets(0, "127.0.0.1")

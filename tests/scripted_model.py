@@ -21,8 +21,8 @@ MODEL = "scripted"
 class ScriptedModel:
     """An OpenAI-compatible server on a free loopback port.
 
-    By default it answers "You said: <the last user message>", a word at a time. What is set applies to all
-    requests from then on, but `say` queues one reply.
+    By default it answers "You said: <the last user message>", a word at a time. What is set
+    applies to all requests from then on, but `say` queues one reply.
     """
 
     def __init__(self, *, port: int = 0) -> None:

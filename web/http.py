@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +10,7 @@ import orjson
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from actors.directory import SessionDirectory, unknown_domain
+from actors.directory import SessionDirectory
 from actors.messages import Answer, AskQuery, Delete, Reconfigure, StopListening
 from actors.protocol import (
     Code,
@@ -220,6 +220,8 @@ class CleanupHandler(ApiHandler):
 class QueryHandler(ApiHandler):
     """`/api/v1/sessions/{id}/query`."""
 
+    _hang_up: Callable[[], None] | None = None
+
     async def post(self, text: str) -> None:
         """Ask the agent; with `stream: true` the reply comes as server-sent events."""
         session_id = self.session_id(text)
@@ -231,7 +233,7 @@ class QueryHandler(ApiHandler):
         cause = Cause(user_id(self) or "anonymous", request_id=request_id and request_id[:64])
         messages: asyncio.Queue[Message] = asyncio.Queue()
         listen = messages.put_nowait
-        self._stop_listening = lambda: self.directory.tell_live(session_id, StopListening(listen))
+        self._hang_up = lambda: self.directory.tell_live(session_id, StopListening(listen))
         await self.directory.ask(session_id, AskQuery(query, cause, listen))
         if wants_events:
             await self._stream(messages)
@@ -240,7 +242,8 @@ class QueryHandler(ApiHandler):
 
     def on_connection_close(self) -> None:
         """The client is gone: the turn goes on, nobody listens."""
-        self._stop_listening()
+        if self._hang_up is not None:
+            self._hang_up()
 
     async def _stream(self, messages: "asyncio.Queue[Message]") -> None:
         self.set_header("Content-Type", "text/event-stream")

@@ -24,7 +24,7 @@ from actors.protocol import (
     error_message,
     parse_message,
 )
-from actors.session import SessionIsDeletedError
+from events.session import SessionIsDeletedError
 from web.parameters import flag, user_id
 
 logger = logging.getLogger(__name__)

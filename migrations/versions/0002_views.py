@@ -20,9 +20,9 @@ STATEMENTS = [
         status text NOT NULL,                  -- active or deleted
         config jsonb NOT NULL,
         created_at timestamptz NOT NULL,
-        last_activity timestamptz NOT NULL,    -- of the last event that a user or the agent caused
+        last_activity timestamptz NOT NULL,      -- of the last event of the conversation
         turns_total integer NOT NULL DEFAULT 0,
-        open_turns uuid[] NOT NULL DEFAULT '{}', -- running and waiting: what a restart has to look at
+        open_turns uuid[] NOT NULL DEFAULT '{}', -- running and waiting: what a restart looks at
         position bigint NOT NULL               -- of the last event that changed this row
     )
     """,

@@ -30,6 +30,14 @@ def refusal(payload: str | bytes) -> RefusedError:
     return caught.value
 
 
+def refusal_or_none(payload: str | bytes) -> RefusedError | None:
+    try:
+        parse_message(payload)
+    except RefusedError as error:
+        return error
+    return None
+
+
 def of(type_: str, data: Any = None, **more: Any) -> str:
     return json.dumps({"type": type_, "data": data, **more})
 
@@ -143,9 +151,9 @@ def test_an_error_knows_the_request_it_answers() -> None:
 
 @given(payload=st.text() | st.binary())
 def test_no_payload_is_answered_with_anything_but_a_refusal(payload: str | bytes) -> None:
-    try:
-        parse_message(payload)
-    except RefusedError as error:
+    error = refusal_or_none(payload)
+
+    if error is not None:
         assert str(error)
         assert orjson.loads(error_message(error, None).payload)["data"]["code"] == error.code
 
@@ -170,12 +178,9 @@ def test_any_data_is_understood_or_refused(
 ) -> None:
     payload = json.dumps({"type": type_, "data": data, "id": request_id})
 
-    try:
-        request, _ = parse_message(payload)
-    except RefusedError as error:
-        assert str(error)
-    else:
-        assert request.type == type_
+    error = refusal_or_none(payload)
+
+    assert str(error) if error else parse_message(payload)[0].type == type_
 
 
 def test_data_may_be_left_out_where_every_field_is_optional() -> None:

@@ -211,7 +211,7 @@ def test_a_statement_of_every_shape_survives() -> None:
 
 def test_waiting_turns_are_turns_again() -> None:
     session = next(aggregates())
-    snapshot = Session.Snapshot.take(session)  # type: ignore[arg-type]
+    snapshot = Session.Snapshot.take(session)
 
     restored = MAPPER.to_domain_event(MAPPER.to_stored_event(snapshot)).mutate(None)  # type: ignore[attr-defined]
 

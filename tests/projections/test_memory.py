@@ -31,8 +31,8 @@ class Lengths:
         """Two numbers for each text."""
         rows = [(len(text), len(text.split())) for text in texts]
         vectors = np.array(rows, np.float32).reshape(-1, 2)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return (vectors / norms).astype(np.float32)
+        norms: NDArray[np.float32] = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / norms
 
 
 def project(log: Log, embedder: Embedder | None = None) -> None:

@@ -118,6 +118,8 @@ async def test_the_projector_outlives_its_database() -> None:
     try:
         session_id = scenario.open()
         with projecting(url):
+            async with AsyncConnectionPool(url, min_size=1, open=False) as pool:
+                await caught_up(pool)
             server.stop()
             await asyncio.sleep(2.0)
             server = EmbeddedPostgres(folder / "postgres")

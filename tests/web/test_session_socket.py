@@ -272,7 +272,7 @@ async def test_the_seventeenth_waiting_query_is_refused(server: Server) -> None:
 
     assert (error["type"], error["data"]["code"]) == ("error", "conflict")
     server.model.release()
-    for number in range(MAX_WAITING_TURNS + 1):
+    for _ in range(MAX_WAITING_TURNS + 1):
         await socket.until("query_response", partial=False)
     assert (await socket.query("And now?"))["data"]["message"] == "You said: And now?"
 
@@ -313,7 +313,9 @@ async def test_a_waiting_turn_can_be_cancelled(server: Server) -> None:
     await socket.until("query_response", partial=False, message="You said: First")
 
     assert answer["data"]["cancelled"] is True
-    cancelled = [m for m in socket.seen if m["data"].get("cancelled") is True and "message" in m["data"]]
+    cancelled = [
+        m for m in socket.seen if m["data"].get("cancelled") is True and "message" in m["data"]
+    ]
     assert [m["data"]["turn_id"] for m in cancelled] == [waiting]
     assert len(server.model.requests) == 1
 
