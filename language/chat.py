@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
 CHECK_TIMEOUT_S = 2.0
+MAX_NAME_CHARS = 200
+MAX_TOKENS = 2**31  # more is not a count of anything
 
 # PostgreSQL's text can't hold NUL, and JSON can't hold half of a surrogate pair.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -155,9 +157,9 @@ class ChatModel:
                 chunk = await self._within(anext(chunks, None), timeout_s, deadline, name)
                 if chunk is None:
                     break
-                if chunk.usage is not None:
-                    usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
-                model_name = chunk.model or model_name
+                usage = _usage(chunk.usage) or usage
+                if isinstance(chunk.model, str) and chunk.model:
+                    model_name = _UNSTORABLE.sub("", chunk.model)[:MAX_NAME_CHARS]
                 if not chunk.choices:
                     continue
                 choice = chunk.choices[0]
@@ -189,6 +191,14 @@ class ChatModel:
         return ModelUnavailableError(
             f"The language model {name!r} at {self._url} gave no reply: {reason}."
         )
+
+
+def _usage(counted: Any) -> Usage | None:
+    """What the server counted, where these are counts."""
+    counts = getattr(counted, "prompt_tokens", None), getattr(counted, "completion_tokens", None)
+    if all(isinstance(count, int) and 0 <= count < MAX_TOKENS for count in counts):
+        return Usage(*counts)
+    return None
 
 
 def _without_credentials(url: str) -> str:

@@ -34,6 +34,7 @@ FIELDS: dict[Any, st.SearchStrategy[Any]] = {
         SessionConfig, custom_config=st.dictionaries(st.text(), JSON, max_size=3)
     ),
     int: st.integers(0, 2**62),
+    TokenUsage | None: st.none() | st.builds(TokenUsage, st.integers(0, 9), st.integers(0, 9)),
     tuple[Statement, ...]: st.lists(
         st.builds(Statement, confidence=st.floats(0, 1)), max_size=3
     ).map(tuple),

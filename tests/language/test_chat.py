@@ -189,3 +189,17 @@ async def test_check_tells_a_good_server_from_a_bad_one(
     scripted.fail(500)
 
     assert "HTTP 500" in str(await chat.check())
+
+
+@pytest.mark.parametrize(
+    "usage", [b"7", b'{"prompt_tokens": "x"}', b'{"prompt_tokens": 1, "completion_tokens": -1}']
+)
+async def test_counts_that_are_none_are_left_out(
+    scripted: ScriptedModel, chat: ChatModel, usage: bytes
+) -> None:
+    scripted.talk_nonsense(
+        b'data: {"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}], "model": 5,'
+        b' "usage": %b}\n\ndata: [DONE]\n\n' % usage
+    )
+
+    assert await reply(chat) == ["x", Finished("scripted", None, "stop")]

