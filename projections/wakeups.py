@@ -27,6 +27,7 @@ class WakeUps(threading.Thread):
         self._database_url = database_url
         self._wakes = wakes
         self._stop_asked = threading.Event()
+        self._is_listening = False
 
     def stop(self) -> None:
         """End within half a second. Called from any thread."""
@@ -38,12 +39,15 @@ class WakeUps(threading.Thread):
             try:
                 self._listen()
             except psycopg.Error as error:
-                logger.info("Lost the connection that wakes followers: %s", error)
+                if self._is_listening:
+                    logger.info("Lost the connection that wakes followers: %s", error)
+                self._is_listening = False
                 self._stop_asked.wait(RETRY_S)
 
     def _listen(self) -> None:
         with psycopg.connect(self._database_url, autocommit=True, connect_timeout=2) as conn:
             conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+            self._is_listening = True
             self._wake()
             while not self._stop_asked.is_set():
                 for _ in conn.notifies(timeout=CHECK_S, stop_after=1):

@@ -41,6 +41,7 @@ class Running:
     def __init__(self, process: Process, url: str) -> None:
         self.process = process
         self.url = url
+        self.sockets: list[Socket] = []
 
     async def http(self, method: str, path: str, body: Any = None) -> Any:
         response = await AsyncHTTPClient().fetch(
@@ -56,6 +57,7 @@ class Running:
         url = self.url.replace("http", "ws", 1)
         connection = await websocket_connect(f"{url}/api/v1/ws/sessions/{session_id}?{query}")
         socket = Socket(connection)
+        self.sockets.append(socket)
         await socket.until("connection_established")
         return socket
 
@@ -75,7 +77,10 @@ async def serving(data_dir: Path) -> AsyncIterator[Running]:
             line = (await process.stdout.readline()).decode()
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert found, line
-        yield Running(process, found.group())
+        running = Running(process, found.group())
+        yield running
+        for socket in running.sockets:
+            socket.close()
     finally:
         if process.returncode is None:
             process.kill()
