@@ -9,9 +9,19 @@ from events.session import Session
 
 def message_of(event: SessionAggregate.Event, position: int) -> Message | None:
     """The message for a stored event, or None where clients are not told about it."""
+    type_: str
+    data: dict[str, Any]
     match event:
         case Session.QueryAsked():
-            type_, data = _query_received(event)
+            type_, data = (
+                "query_received",
+                {
+                    "turn_id": event.turn_id,
+                    "message": event.message,
+                    "context": event.context,
+                    "connection_id": event.cause.connection_id,
+                },
+            )
         case Session.ReplyCompleted():
             type_, data = (
                 "query_response",
@@ -59,12 +69,3 @@ def message_of(event: SessionAggregate.Event, position: int) -> Message | None:
     data["session_id"] = event.session_id
     data["timestamp"] = rfc3339(event.timestamp)
     return Message(type_, data, position=position)
-
-
-def _query_received(event: Session.QueryAsked) -> tuple[str, dict[str, Any]]:
-    return "query_received", {
-        "turn_id": event.turn_id,
-        "message": event.message,
-        "context": event.context,
-        "connection_id": event.cause.connection_id,
-    }

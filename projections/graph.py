@@ -258,12 +258,32 @@ class GraphView:
 
     async def stats(self, session_id: UUID) -> GraphStats:
         """Counts of the graph as it is."""
-        graph = await self.read(session_id)
+        async with snapshot(self._pool) as curs:
+            at = await view_position(curs, positions.GRAPH)
+            looked_at = {"session_id": session_id, "at": at, "entity": ENTITY}
+            relationship_types = await _read_counts(
+                curs,
+                "SELECT predicate AS type, count(*) FROM"
+                " (SELECT DISTINCT subject_id, predicate, object_id"
+                f"  FROM graph_statements WHERE {_IS_DRAWN}) AS facts GROUP BY predicate",
+                looked_at,
+            )
+            entity_types = await _read_counts(
+                curs,
+                "SELECT coalesce((SELECT type FROM graph_names"
+                "  WHERE session_id = %(session_id)s AND graph_names.entity_id = drawn.entity_id"
+                "  AND type <> '' ORDER BY from_position, mention LIMIT 1), %(entity)s) AS type,"
+                " count(*) FROM"
+                f" (SELECT subject_id AS entity_id FROM graph_statements WHERE {_IS_DRAWN}"
+                f"  UNION SELECT object_id FROM graph_statements WHERE {_IS_DRAWN}) AS drawn"
+                " GROUP BY 1",
+                looked_at,
+            )
         return GraphStats(
-            len(graph.nodes),
-            len(graph.edges),
-            dict(Counter(node.type for node in graph.nodes).most_common()),
-            dict(Counter(edge.type for edge in graph.edges).most_common()),
+            sum(entity_types.values()),
+            sum(relationship_types.values()),
+            entity_types,
+            relationship_types,
         )
 
     async def entity(self, session_id: UUID, entity: str) -> EntityDetail | None:
@@ -445,6 +465,12 @@ async def _read_part(
     nodes = {node.id: node for node in _nodes(name_rows)}
     edges = {edge.id: edge for edge in _edges(edge_rows, nodes)}
     return {id: node for id, node in nodes.items() if id in drawn}, edges
+
+
+async def _read_counts(curs: Cursor, query: str, parameters: dict[str, Any]) -> dict[str, int]:
+    """How often each type comes, the most frequent first."""
+    await curs.execute(f"{query} ORDER BY count DESC, type", parameters)
+    return {row["type"]: row["count"] for row in await curs.fetchall()}
 
 
 async def _count(curs: Cursor, source: str, parameters: dict[str, Any]) -> int:

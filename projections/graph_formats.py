@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any, Literal
 from xml.etree import ElementTree as ET
 
@@ -60,7 +59,7 @@ def to_json(graph: Graph, *, include_metadata: bool = True) -> dict[str, Any]:
 
 
 def _as_object(item: Node | Edge, include_metadata: bool) -> dict[str, Any]:
-    values = asdict(item)
+    values = dict(vars(item))
     if not include_metadata:
         del values["metadata"]
     return values
@@ -133,11 +132,9 @@ def _to_graphml(graph: Graph, *, include_metadata: bool) -> str:
 
 
 def _values_of(item: Node | Edge, include_metadata: bool) -> dict[str, Any]:
-    values = asdict(item)
-    metadata = values.pop("metadata")
-    for name in ("id", "source", "target"):
-        values.pop(name, None)
-    return {**values, **metadata} if include_metadata else values
+    structure = ("id", "source", "target", "metadata")
+    values = {name: value for name, value in vars(item).items() if name not in structure}
+    return {**values, **item.metadata} if include_metadata else values
 
 
 def _add_data(element: ET.Element, kind: str, values: dict[str, Any]) -> set[str]:

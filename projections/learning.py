@@ -35,7 +35,7 @@ class Passage:
 
     text: str
     speaker: str
-    addressee: str
+    addressee: str | None  # None: said to nobody in particular
 
 
 class LearningPolicy:
@@ -84,7 +84,7 @@ class LearningPolicy:
         if domain is None or extractor is None:
             return False
         if isinstance(event, Session.SessionOpened):
-            passages = [Passage(text, domain.title, domain.agent_name) for text in event.seed]
+            passages = [Passage(text, domain.title, None) for text in event.seed]
             turn_id = None
         else:
             passages = self._passages_of(event, domain.agent_name)

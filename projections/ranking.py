@@ -225,7 +225,8 @@ class SessionIndex:
     def _postings_of(self, stem: str, size: int) -> tuple[NDArray[Any], NDArray[Any]]:
         postings = self._postings.get(stem)
         rows = _NO_POSTINGS if postings is None else postings.view()
-        rows = rows[: np.searchsorted(rows[:, 0], size)]
+        if size < len(self.entries):
+            rows = rows[: np.searchsorted(rows[:, 0], size)]
         return rows[:, 0], rows[:, 1]
 
     def _smooth(self, scores: Scores) -> Scores:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 from language.embedding import Embedder
@@ -14,7 +15,7 @@ from language.stems import content_stems
 from projections.memory import IndexedEntry, MemoryEntry, MemoryView, Role
 from projections.ranking import Kind, Ranked, Selection, SessionIndex
 
-PAGE_ENTRIES = 500  # decoding so many rows holds up the event loop for some 3 ms
+MAX_CACHED_WORDS = 50_000  # of all sessions; most words of a language come again
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019.-][^\W_]+)*")  # as `content_stems` sees words
 
@@ -78,30 +79,24 @@ class MemoryIndex:
         started = time.perf_counter()
         selection = Selection(as_of, role, since, until, newest)
         async with self._lock:
-            await self._catch_up()
+            self._position = position = await self._view.read_indexed(
+                self._session_id, self._position, self._take_in
+            )
             hits, total = await asyncio.to_thread(
                 self._search, query, kind, selection, limit, offset
             )
-            position = self._position
         return Found(hits, total, position, (time.perf_counter() - started) * 1000)
 
-    async def _catch_up(self) -> None:
-        """Take in the rows that are new since the last search."""
-        while True:
-            entries, view_position = await self._view.indexed_after(
-                self._session_id, self._position, limit=PAGE_ENTRIES
-            )
-            if entries:
-                await asyncio.to_thread(self._take_in, entries)
-            if len(entries) < PAGE_ENTRIES:
-                self._position = max(self._position, view_position)
-                return
-            self._position = entries[-1].entry.position
+    async def _take_in(self, entries: Sequence[IndexedEntry]) -> None:
+        if entries:
+            await asyncio.to_thread(self._add, entries)
 
-    def _take_in(self, entries: Sequence[IndexedEntry]) -> None:
+    def _add(self, entries: Sequence[IndexedEntry]) -> None:
+        """Add what the index does not have: a search that was cancelled has left some there."""
         with self._index_lock:
-            known = self._index.entries[-1].position if self._index.entries else 0
-            self._index.add([one for one in entries if one.entry.position > known])
+            known = self._index.entries
+            newest = _order(known[-1]) if known else (0,)
+            self._index.add([one for one in entries if _order(one.entry) > newest])
 
     def _search(
         self, query: str, kind: Kind, selection: Selection, limit: int, offset: int
@@ -132,5 +127,15 @@ def _highlights(text: str, stems: frozenset[str]) -> list[dict[str, int]]:
     return [
         {"start": match.start(), "end": match.end()}
         for match in _WORD.finditer(text)
-        if not stems.isdisjoint(content_stems(match.group()))
+        if not stems.isdisjoint(_stems_of_word(match.group()))
     ]
+
+
+@lru_cache(MAX_CACHED_WORDS)
+def _stems_of_word(word: str) -> frozenset[str]:
+    return frozenset(content_stems(word))
+
+
+def _order(entry: MemoryEntry) -> tuple[int | str, ...]:
+    """What the entries of a session are sorted by."""
+    return entry.position, len(entry.entry_id), entry.entry_id

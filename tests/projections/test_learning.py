@@ -33,7 +33,7 @@ class Words:
     version = "1"
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, str, date]] = []
+        self.asked: list[tuple[str, str, str | None, date]] = []
         self.error: Exception | None = None
         self.waits = threading.Event()  # cleared: it reads on and on
         self.waits.set()
@@ -43,7 +43,7 @@ class Words:
         text: str,
         *,
         speaker: str,
-        addressee: str,
+        addressee: str | None,
         said_on: date,
         known_names: Sequence[str] = (),
     ) -> list[ExtractedStatement]:
@@ -124,7 +124,9 @@ def test_a_seed_is_learned_when_its_session_opens(
     (event,) = learned(log, session_id)
     assert event.turn_id is None
     assert [s.statement_id for s in event.statements] == ["seed:0", "seed:1", "seed:2"]
-    assert {s.speaker for s in event.statements} == {DOMAINS["dnd"].title}
+    title = DOMAINS["dnd"].title
+    assert {s.speaker for s in event.statements} == {title}
+    assert {asked[1:3] for asked in extractor.asked} == {(title, None)}
 
 
 def test_a_turn_that_broke_off_is_learned_as_far_as_it_came(

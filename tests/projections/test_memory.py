@@ -14,7 +14,15 @@ from events.session import SessionConfig
 from language.domains import load_domains
 from language.embedding import Embedder
 from language.stems import content_stems
-from projections.memory import MemoryEntry, MemoryProjection, MemoryStats, MemoryView, indexed_text
+from projections.memory import (
+    BATCH_ENTRIES,
+    IndexedEntry,
+    MemoryEntry,
+    MemoryProjection,
+    MemoryStats,
+    MemoryView,
+    indexed_text,
+)
 from projections.updates import ViewUpdates
 from tests.projections.scenario import ADA, Scenario, follow
 
@@ -42,6 +50,19 @@ def project(log: Log, embedder: Embedder | None = None) -> None:
 async def entries_of(pool: Pool, session_id: UUID) -> list[MemoryEntry]:
     """Oldest first."""
     return (await MemoryView(pool).entries(session_id, limit=100)).entries[::-1]
+
+
+async def indexed(
+    pool: Pool, session_id: UUID, *, after: int
+) -> tuple[list[list[IndexedEntry]], int]:
+    """The batches that an index is given, and how far the view had read."""
+    batches: list[list[IndexedEntry]] = []
+
+    async def take_in(batch: list[IndexedEntry]) -> None:
+        batches.append(batch)
+
+    position = await MemoryView(pool).read_indexed(session_id, after, take_in)
+    return batches, position
 
 
 async def test_what_was_said_is_remembered_with_who_said_it(
@@ -139,14 +160,14 @@ async def test_date_and_speaker_are_searched_with_the_text(
     scenario.ask(session_id, "Where are the horses?")
     project(log, Lengths())
 
-    (indexed,), _ = await MemoryView(pool).indexed_after(session_id, 0, limit=10)
+    ((one,),), _ = await indexed(pool, session_id, after=0)
 
-    time = indexed.entry.said_at
+    time = one.entry.said_at
     text = f"({time.day} {time:%B} {time.year}) ada: Where are the horses?"
-    assert indexed_text(indexed.entry) == text
-    assert indexed.stems.split() == content_stems(text)
-    assert indexed.embedding is not None
-    assert np.array_equal(np.frombuffer(indexed.embedding, "<f4"), Lengths().embed([text])[0])
+    assert indexed_text(one.entry) == text
+    assert one.stems.split() == content_stems(text)
+    assert one.embedding is not None
+    assert np.array_equal(np.frombuffer(one.embedding, "<f4"), Lengths().embed([text])[0])
 
 
 async def test_pages_are_newest_first_and_cut_at_a_position(
@@ -190,20 +211,25 @@ async def test_moved_sessions_are_found_by_the_position_of_their_newest_entry(
     assert before not in moved
 
 
-async def test_entries_that_share_a_position_are_never_split_between_pages(
+async def test_entries_for_an_index_come_in_batches_oldest_first(
     log: Log, scenario: Scenario, pool: Pool
 ) -> None:
-    session_id = scenario.open(seed=tuple("ABCDEFGHIJKL"))
+    paragraphs = tuple(f"{n}." for n in range(BATCH_ENTRIES + 12))
+    session_id = scenario.open(seed=paragraphs)
+    seeded = log.head()
     scenario.ask(session_id, "And?")
     project(log)
-    view = MemoryView(pool)
 
-    seed, _ = await view.indexed_after(session_id, 0, limit=3)
-    rest, position = await view.indexed_after(session_id, seed[-1].entry.position, limit=3)
-    nothing, _ = await view.indexed_after(session_id, position, limit=3)
+    batches, position = await indexed(pool, session_id, after=0)
+    newer, _ = await indexed(pool, session_id, after=seeded)
+    nothing, _ = await indexed(pool, session_id, after=position)
 
-    assert "".join(one.entry.text for one in seed) == "ABCDEFGHIJKL"
-    assert ([one.entry.text for one in rest], position, nothing) == (["And?"], log.head(), [])
+    assert [len(batch) for batch in batches] == [BATCH_ENTRIES, 13]
+    texts = [one.entry.text for batch in batches for one in batch]
+    assert texts == [*paragraphs, "And?"]
+    assert position == log.head()
+    assert [[one.entry.text for one in batch] for batch in newer] == [["And?"]]
+    assert nothing == [[]]
 
 
 @pytest.mark.parametrize("text", ["🐉" * 10, "the of and", "?" * 2000, "a\tb\r\n<b>"])
