@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal, Protocol
 
-from language.plain_text import paragraphs
+from language.plain_text import paragraphs, with_emphasis
 
 MAX_CHARS = 20_000  # of one text; parsing more takes seconds
 MAX_STATEMENTS = 12  # of one text, the first ones: a reply that lists more is rarely about facts
@@ -102,8 +102,12 @@ class SpacyExtractor:
         found: dict[tuple[str, ...], ExtractedStatement] = {}
         for start, paragraph in paragraphs(text[:MAX_CHARS]):
             for sentence in self._nlp(paragraph).sents:
-                begin = start + sentence.start_char
-                quote = text[begin : start + sentence.end_char].strip()
+                words = [token for token in sentence if not token.is_space]
+                if not words:
+                    continue
+                begin = start + words[0].idx
+                end = start + words[-1].idx + len(words[-1])
+                quote = with_emphasis(text, begin, end)
                 for statement in reader.read(sentence, quote):
                     key = (statement.subject, statement.predicate, statement.object)
                     found.setdefault((*key, statement.polarity, statement.modality), statement)

@@ -8,6 +8,7 @@ _INLINE_CODE = re.compile(r"`[^`\n]*`")
 _URL = re.compile(r"https?://\S+|\]\([^)\s]*\)")
 _LINE_MARK = re.compile(r"^[ \t]*(?:#{1,6}|>|[-*+\u2022]|\d{1,3}[.)])[ \t]+", re.MULTILINE)
 _EMPHASIS = re.compile(r"\*\*|__|~~|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)|[\[\]|]")
+_MARKS = frozenset("*_~")
 _BLOCK_END = re.compile(r"\n[ \t]*\n|\n(?=[ \t]*(?:#{1,6}|>|[-*+\u2022]|\d{1,3}[.)])[ \t])")
 
 
@@ -27,6 +28,15 @@ def paragraphs(text: str) -> Iterator[tuple[int, str]]:
         if paragraph.strip():
             yield start, re.sub(r"\s", " ", paragraph)
         start = end
+
+
+def with_emphasis(text: str, start: int, end: int) -> str:
+    """A part of the original text, with the marks of emphasis that stand right around it."""
+    while start > 0 and text[start - 1] in _MARKS:
+        start -= 1
+    while end < len(text) and text[end] in _MARKS:
+        end += 1
+    return text[start:end]
 
 
 def _blanks(match: re.Match[str]) -> str:

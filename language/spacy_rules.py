@@ -204,8 +204,10 @@ class ClauseReader:
         text = self._text(token)
         if text is None or len(text.split()) > MAX_NAME_WORDS:
             return None
-        is_code = any(_CODE.match(part) for part in text.split())
-        is_literal = not is_code and (token.pos_ == "NUM" or token.ent_type_ in _QUANTITIES)
+        is_code = _has_code(text.split())
+        is_literal = not is_code and (
+            token.pos_ == "NUM" or token.ent_type_ in _QUANTITIES or _is_measured(token)
+        )
         if is_literal and not is_object:
             return None
         is_named = is_code or token.pos_ == "PROPN" or text.lower() in self._known
@@ -269,6 +271,20 @@ def _subjects(verb: Token) -> Iterator[tuple[Token, bool]]:
 
 def _with_conjuncts(token: Token) -> list[Token]:
     return [token, *(word for word in token.conjuncts if word.i > token.i and _is_noun(word))]
+
+
+def _has_code(words: list[str]) -> bool:
+    """Whether a name has a code, such as B-14, SHOP-482 or the number in "Run 37"."""
+    if any(_CODE.match(word) and not word.isdigit() for word in words):
+        return True
+    return len(words) > 1 and words[-1].isdigit()
+
+
+def _is_measured(token: Token) -> bool:
+    """Whether a number in figures stands before it, as in "900 degrees"."""
+    return any(
+        c.dep_ == "nummod" and c.i < token.i and c.text[:1].isdigit() for c in token.children
+    )
 
 
 def _is_noun(token: Token) -> bool:

@@ -171,7 +171,7 @@ class EntityPage:
 # statements, and never drawn as if they were so.
 _STANDS = (
     "session_id = %(session_id)s AND from_position <= %(at)s"
-    " AND (until_position IS NULL OR until_position > %(at)s)"
+    ""
 )
 _IS_DRAWN = f"{_STANDS} AND polarity = 'yes' AND modality = 'fact' AND said_by IS NULL"
 _OLDEST_FIRST = "from_position, length(statement_id), statement_id"

@@ -1,5 +1,6 @@
 """The graph follows what was learned, and can be seen as it was."""
 
+from collections import Counter
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -411,6 +412,11 @@ async def test_differences_and_looking_back_agree_with_what_was_read_at_the_time
         _end(log, session_id, ended, log.head())
         then.append((log.head(), await view.read(session_id)))
 
+    stats = await view.stats(session_id)
+    newest = then[-1][1]
+    assert (stats.node_count, stats.edge_count) == (len(newest.nodes), len(newest.edges))
+    assert stats.entity_types == Counter(node.type for node in newest.nodes)
+    assert stats.relationship_types == Counter(edge.type for edge in newest.edges)
     held: tuple[dict[str, Node], dict[str, Edge]] = ({}, {})
     start = data.draw(st.integers(0, len(then) - 1))
     applied(held, await view.changes(session_id, 0, then[start][0]))
