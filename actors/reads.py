@@ -23,9 +23,8 @@ from events.aggregate import SessionAggregate
 from events.connection import Connection
 from events.session import Session
 from projections.as_of import resolve_as_of
-from projections.graph import GraphView
 from projections.graph_formats import render
-from projections.memory import MemoryEntry, MemoryView
+from projections.memory import MemoryEntry
 from projections.search import MemoryIndex
 
 ANSWERS: Mapping[type[Request], str] = {
@@ -110,10 +109,10 @@ async def answer(
 
 
 async def memory_updates(
-    view: MemoryView, session_id: UUID, after: int, upto: int
+    services: Services, session_id: UUID, after: int, upto: int
 ) -> list[Message]:
     """`memory_updated` messages for what was added between two positions, one for each turn."""
-    entries = await view.entries_between(session_id, after, upto)
+    entries = await services.memory.entries_between(session_id, after, upto)
     return [
         Message(
             "memory_updated",
@@ -130,9 +129,11 @@ async def memory_updates(
     ]
 
 
-async def graph_updates(view: GraphView, session_id: UUID, after: int, upto: int) -> list[Message]:
+async def graph_updates(
+    services: Services, session_id: UUID, after: int, upto: int
+) -> list[Message]:
     """One `graph_updated` message with the difference between two positions, if there is any."""
-    changes = await view.changes(session_id, after, upto)
+    changes = await services.graph.changes(session_id, after, upto)
     if changes.is_empty:
         return []
     return [

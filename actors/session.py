@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
-import psycopg
 import pykka
 from eventsourcing.persistence import InterfaceError, OperationalError
 
@@ -40,6 +39,7 @@ from actors.monitor import (
     SessionRemoved,
     TurnsRunning,
 )
+from actors.patience import VIEWS_UNREACHABLE, patiently
 from actors.protocol import (
     PROTOCOL,
     Cancel,
@@ -82,6 +82,7 @@ logger = logging.getLogger(__name__)
 MAX_DECISIONS = 5  # of one command, where other writers are faster; more means something is wrong
 SNAPSHOT_EVERY = 100  # events: loading a session reads at most as many
 SHOWN_TURNS = 6  # the last turns as they are, word for word, in every prompt
+RETRY_PUSH_S = 1.0  # between tries to tell what a view has gained, likewise
 RETRY_END_S = 1.0  # between tries to store the end of a turn while the database is gone
 
 T = TypeVar("T")
@@ -106,9 +107,9 @@ ERROR_CODES: Sequence[tuple[type[Exception], str]] = (
     (LogUnavailableError, Code.UNAVAILABLE),
     (OperationalError, Code.UNAVAILABLE),  # of the log
     (InterfaceError, Code.UNAVAILABLE),
-    (psycopg.OperationalError, Code.UNAVAILABLE),  # of the views
+    *((error, Code.UNAVAILABLE) for error in VIEWS_UNREACHABLE),
 )
-UNREACHABLE = (OperationalError, InterfaceError, psycopg.OperationalError)
+UNREACHABLE = (OperationalError, InterfaceError, *VIEWS_UNREACHABLE)
 EXPECTED_ERRORS: tuple[type[Exception], ...] = (RefusedError, *(error for error, _ in ERROR_CODES))
 
 
@@ -320,7 +321,7 @@ class SessionActor(LoopActor):
         if session.is_deleted:
             raise SessionIsDeletedError(self._id)
         if not self._connections:
-            positions = await read_positions(self._services.pool)
+            positions = await patiently(lambda: read_positions(self._services.pool))
             self._pushed = {view: positions.views.get(view, 0) for view in self._pushed}
         self._position = await connection.store_opened(self._services)
         self._connections[connection.id] = connection
@@ -645,8 +646,8 @@ class SessionActor(LoopActor):
         if session.is_deleted:
             raise SessionIsDeletedError(self._id)
         if isinstance(request, GetStatus):
-            return await self._status(session)
-        return await reads.answer(request, session, self._services, self._index)
+            return await patiently(lambda: self._status(session))
+        return await patiently(lambda: reads.answer(request, session, self._services, self._index))
 
     async def _status(self, session: Session) -> reads.Read:
         services = self._services
@@ -684,14 +685,15 @@ class SessionActor(LoopActor):
         after = self._pushed[moved.view]
         if not self._connections or moved.position <= after:
             return
-        if moved.view == "memory":
-            messages = await reads.memory_updates(
-                self._services.memory, self._id, after, moved.position
+        update = reads.memory_updates if moved.view == "memory" else reads.graph_updates
+        try:
+            messages = await patiently(
+                lambda: update(self._services, self._id, after, moved.position)
             )
-        else:
-            messages = await reads.graph_updates(
-                self._services.graph, self._id, after, moved.position
-            )
+        except VIEWS_UNREACHABLE:
+            # Nothing else may move the view, so this must not be forgotten.
+            asyncio.get_running_loop().call_later(RETRY_PUSH_S, self._tell_self, moved)
+            return
         self._pushed[moved.view] = moved.position
         for message in messages:
             self._broadcast(message)

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from actors.messages import PieceArrived, ReplyArrived, TurnFailed
+from actors.patience import VIEWS_UNREACHABLE, patiently
 from actors.protocol import Code
 from actors.services import Services
 from events.session import Session, SessionConfig, TokenUsage
@@ -51,7 +52,7 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
     turn_id = context.query.turn_id
     started = time.monotonic()
     try:
-        prompt, facts = await _write_prompt(context, services)
+        prompt, facts = await patiently(lambda: _write_prompt(context, services))
         pieces: list[str] = []
         finished: Finished | None = None
         async for part in services.model.stream(
@@ -76,6 +77,9 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
                 duration_ms=round((time.monotonic() - started) * 1000),
             )
         )
+    except VIEWS_UNREACHABLE:
+        sentence = "The session's memory can't be read. Ask again in a moment."
+        tell(TurnFailed(turn_id, Code.UNAVAILABLE, sentence))
     except ModelUnavailableError as error:
         tell(TurnFailed(turn_id, Code.MODEL_UNAVAILABLE, str(error)))
     except Exception:

@@ -171,7 +171,7 @@ class EntityPage:
 # statements, and never drawn as if they were so.
 _STANDS = (
     "session_id = %(session_id)s AND from_position <= %(at)s"
-    ""
+    " AND (until_position IS NULL OR until_position > %(at)s)"
 )
 _IS_DRAWN = f"{_STANDS} AND polarity = 'yes' AND modality = 'fact' AND said_by IS NULL"
 _OLDEST_FIRST = "from_position, length(statement_id), statement_id"
@@ -235,7 +235,7 @@ class GraphView:
             old_nodes, old_edges = await _read_part(curs, session_id, after, facts, entities)
             nodes, edges = await _read_part(curs, session_id, upto, facts, entities)
         return GraphChanges(
-            [node for node in nodes.values() if old_nodes.get(node.id) != node],
+            [node for node in nodes.values() if node.id not in old_nodes],
             [edge for edge in edges.values() if old_edges.get(edge.id) != edge],
             [id for id in old_nodes if id not in nodes],
             [id for id in old_edges if id not in edges],
@@ -434,13 +434,8 @@ async def _read_touched(
         "predicates": [row["predicate"] for row in rows],
         "objects": [row["object_id"] for row in rows],
     }
-    await curs.execute(
-        "SELECT DISTINCT entity_id FROM graph_names WHERE session_id = %(session_id)s"
-        " AND from_position > %(after)s AND from_position <= %(upto)s",
-        between,
-    )
-    named = {row["entity_id"] for row in await curs.fetchall()}
-    return facts, list(named.union(facts["subjects"], facts["objects"]))
+    # Whatever gets a new name or type gets it from a statement that is among these.
+    return facts, list({*facts["subjects"], *facts["objects"]})
 
 
 async def _read_part(

@@ -33,8 +33,6 @@ FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     SessionConfig: st.builds(
         SessionConfig, custom_config=st.dictionaries(st.text(), JSON, max_size=3)
     ),
-    int: st.integers(0, 2**62),
-    TokenUsage | None: st.none() | st.builds(TokenUsage, st.integers(0, 9), st.integers(0, 9)),
     tuple[Statement, ...]: st.lists(
         st.builds(Statement, confidence=st.floats(0, 1)), max_size=3
     ).map(tuple),
@@ -53,6 +51,7 @@ def events_of(cls: type[Any]) -> st.SearchStrategy[Any]:
 
 
 UUID_STRATEGY = st.uuids()
+st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))  # as PostgreSQL's bigint
 EVENTS = st.sampled_from(sorted(TopicMap.classes)).flatmap(
     lambda topic: events_of(TopicMap.classes[topic])
 )

@@ -11,7 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from events.knowledge import Statement
 from events.log import Log
-from projections.entity_names import entity_id_of
+from projections.entity_names import entity_id_of, literal_id_of
 from projections.graph import Edge, Graph, GraphChanges, GraphView, Node, UnknownEntityError
 from projections.graph_projection import GraphProjection
 from projections.updates import ViewUpdates
@@ -400,17 +400,21 @@ async def test_differences_and_looking_back_agree_with_what_was_read_at_the_time
     view = GraphView(pool)
     session_id = scenario.open()
     project(log)
+    standing: dict[str, Statement] = {}
     said = 0
     then: list[tuple[int, Graph]] = [(log.head(), await view.read(session_id))]
     for learned, ended in steps:
-        made: list[Statement] = []
-        for values in learned:
-            made.append(statement(f"t:{said}", **values))
-            said += 1
+        ended_ids = {f"t:{number % said}" for number in ended} if said else set()
+        made = [statement(f"t:{n}", **values) for n, values in enumerate(learned, said)]
+        said += len(made)
         scenario.learn(session_id, made)
         project(log)
-        _end(log, session_id, ended, log.head())
-        then.append((log.head(), await view.read(session_id)))
+        _end(log, session_id, ended_ids, log.head())
+        standing = {id: one for id, one in standing.items() if id not in ended_ids}
+        standing |= {one.statement_id: one for one in made}
+        graph = await view.read(session_id)
+        assert {edge.id for edge in graph.edges} == _drawn(session_id, standing)
+        then.append((log.head(), graph))
 
     stats = await view.stats(session_id)
     newest = then[-1][1]
@@ -432,13 +436,28 @@ async def test_differences_and_looking_back_agree_with_what_was_read_at_the_time
         assert (looked_back.nodes, looked_back.edges) == (graph.nodes, graph.edges)
 
 
-def _end(log: Log, session_id: UUID, numbers: set[int], position: int) -> None:
+def _drawn(session_id: UUID, standing: dict[str, Statement]) -> set[str]:
+    """The ids of the first statement of each plain fact that stands."""
+    first: dict[tuple[str, str, str], str] = {}
+    for id, one in standing.items():
+        name_id = literal_id_of if one.object_is_literal else entity_id_of
+        fact = (
+            entity_id_of(session_id, one.subject),
+            one.predicate,
+            name_id(session_id, one.object),
+        )
+        if one.polarity == "yes":
+            first.setdefault(fact, id)
+    return set(first.values())
+
+
+def _end(log: Log, session_id: UUID, ids: set[str], position: int) -> None:
     """End statements at a position, as an event at that position would."""
     with log.recorder.datastore.transaction(commit=True) as curs:
         curs.execute(
             "UPDATE graph_statements SET until_position = %s WHERE session_id = %s"
             " AND statement_id = ANY(%s) AND until_position IS NULL AND from_position < %s",
-            (position, session_id, [f"t:{number}" for number in numbers], position),
+            (position, session_id, list(ids), position),
         )
 
 
