@@ -41,6 +41,7 @@ from web.app import make_app, make_server
 logger = logging.getLogger(__name__)
 
 MODEL_START_TIMEOUT_S = 60.0  # the embedded model takes one second; a slow disk more
+VIEW_TIMEOUT_S = 3.0  # for a connection; one that fails to open is tried again after a second
 VIEW_POOL_SIZE = 8  # reads of views; each takes about a millisecond
 
 
@@ -133,8 +134,8 @@ def _view_pool(database_url: str) -> AsyncConnectionPool:
         database_url,
         min_size=1,
         max_size=VIEW_POOL_SIZE,
-        timeout=2.0,
-        reconnect_timeout=1.0,  # then the next reader tries anew
+        timeout=VIEW_TIMEOUT_S,
+        reconnect_timeout=VIEW_TIMEOUT_S,  # then the next reader tries anew
         check=AsyncConnectionPool.check_connection,
         kwargs={"autocommit": True, "connect_timeout": 2},
         open=False,

@@ -125,8 +125,9 @@ class Follower(threading.Thread):
         return bool(batch)
 
     def _advance(self, recorded: Sequence[Recorded]) -> None:
-        if not recorded or self._position is None:
+        if not recorded:
             return
+        assert self._position is not None, "a batch is read after a position"
         try:
             self._work.advance(self._position, recorded)
         except (OperationalError, InterfaceError):

@@ -235,7 +235,7 @@ class GraphView:
             old_nodes, old_edges = await _read_part(curs, session_id, after, facts, entities)
             nodes, edges = await _read_part(curs, session_id, upto, facts, entities)
         return GraphChanges(
-            [node for node in nodes.values() if node.id not in old_nodes],
+            [node for node in nodes.values() if old_nodes.get(node.id) != node],
             [edge for edge in edges.values() if old_edges.get(edge.id) != edge],
             [id for id in old_nodes if id not in nodes],
             [id for id in old_edges if id not in edges],

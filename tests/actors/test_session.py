@@ -140,8 +140,9 @@ async def _cut_connections_under_load(server: Server, database_url: str) -> None
         _, answer = await server.http("GET", f"/api/v1/sessions/{session_id}/events?limit=1000")
         own = [e for e in answer["events"] if e["stream"] == str(session_id)]
         assert [e["version"] for e in own] == list(range(1, len(own) + 1))
-        completed = {e["position"] for e in own if e["type"] == "ReplyCompleted"}
-        assert completed == acknowledged[session_id]
+        ended = [e for e in own if e["type"] in ("ReplyCompleted", "ReplyFailed")]
+        assert {e["position"] for e in ended} == acknowledged[session_id]
+        assert len(ended) == 8
 
 
 async def test_another_writer_of_the_session_is_noticed_and_the_command_decided_again(
