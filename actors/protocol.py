@@ -397,6 +397,15 @@ class Message:
         return b'%b,"id":%b}' % (self.payload[:-1], orjson.dumps(request_id))
 
 
+def session_message(
+    session_id: UUID, type: str, *, position: int | None = None, **data: Any
+) -> Message:
+    """A message of a session, with what every message of one has."""
+    data["session_id"] = session_id
+    data["timestamp"] = timestamp()
+    return Message(type, data, position=position)
+
+
 def rfc3339(moment: datetime) -> str:
     """A time as the protocol writes it: UTC, milliseconds, `Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -25,6 +25,7 @@ from events.session import Session
 from projections.as_of import resolve_as_of
 from projections.graph_formats import render
 from projections.memory import MemoryEntry
+from projections.positions import read_positions
 from projections.search import MemoryIndex
 
 ANSWERS: Mapping[type[Request], str] = {
@@ -94,11 +95,22 @@ RECORDED_READS: Mapping[type[Request], RecordedRead] = {
 }
 
 
+@dataclass(frozen=True)
+class LiveState:
+    """What only the session's actor knows."""
+
+    connections: int
+    running: UUID | None  # the turn whose reply is being written
+    position: int  # the newest of the session's that it has seen
+
+
 async def answer(
-    request: Request, session: Session, services: Services, index: MemoryIndex
+    request: Request, session: Session, services: Services, index: MemoryIndex, live: LiveState
 ) -> Read:
-    """Answer GetMemory, SearchMemory or GetGraph; raises AsOfError where `as_of` is not a past."""
+    """Answer one request; raises AsOfError where `as_of` is not a past."""
     match request:
+        case GetStatus():
+            return await _status(session, services, live)
         case GetMemory():
             return await _memory(request, session.id, services)
         case SearchMemory():
@@ -162,6 +174,34 @@ def entry_on_the_wire(entry: MemoryEntry) -> dict[str, Any]:
         "position": entry.position,
         "timestamp": rfc3339(entry.said_at),
     }
+
+
+async def _status(session: Session, services: Services, live: LiveState) -> Read:
+    positions = await read_positions(services.pool)
+    memory = await services.memory.stats(session.id)
+    graph = await services.graph.stats(session.id)
+    turn = {"turn_id": live.running, "waiting": len(session.waiting)} if live.running else None
+    return Read(
+        {
+            "status": "active",
+            "title": session.title,
+            "user_id": session.user_id,
+            "agent_initialized": session.config.domain in services.domains,
+            "memory_manager_initialized": True,
+            "created_at": rfc3339(session.created_on),
+            "last_activity": rfc3339(session.modified_on),
+            "config": session.config,
+            "model": session.config.llm_model or services.model.model,
+            "connections": live.connections,
+            "turn": turn,
+            "turns_total": session.turns_total,
+            "memory_entries": memory.conversation_count,
+            "graph": {"entities": graph.node_count, "statements": graph.edge_count},
+            "position": live.position,
+            "lag": max(positions.lag(name) for name in positions.views),
+        },
+        view_position=min(positions.views.values()),
+    )
 
 
 async def _position(

@@ -4,16 +4,16 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-import pykka
-from eventsourcing.persistence import InterfaceError, OperationalError
-
 from actors import reads
+from actors.audience import Audience, Listener
 from actors.connection import Connection
+from actors.errors import EXPECTED_ERRORS, NoSuchSessionError, refusal_of
+from actors.live_session import Decided, LiveSession
 from actors.loop_actor import LoopActor
 from actors.messages import (
     Answer,
@@ -32,20 +32,13 @@ from actors.messages import (
     ViewMoved,
     Wake,
 )
-from actors.monitor import (
-    ConnectionJoined,
-    ConnectionLeft,
-    MonitorActor,
-    SessionRemoved,
-    TurnsRunning,
-)
+from actors.monitor import ConnectionJoined, ConnectionLeft, SessionRemoved, TurnsRunning
 from actors.patience import VIEWS_UNREACHABLE, patiently
 from actors.protocol import (
     PROTOCOL,
     Cancel,
     Close,
     Code,
-    GetStatus,
     Heartbeat,
     Message,
     Ping,
@@ -53,24 +46,14 @@ from actors.protocol import (
     RefusedError,
     Request,
     error_message,
-    rfc3339,
-    timestamp,
+    session_message,
 )
 from actors.services import Services
 from actors.stored_messages import message_of
-from actors.turn import PastTurn, TurnContext, run_turn
-from events.aggregate import Cause, SessionAggregate
-from events.journal import LogUnavailableError, StreamConflictError
-from events.session import (
-    Session,
-    SessionConfig,
-    SessionIsDeletedError,
-    TooManyTurnsError,
-    UnknownTurnError,
-)
-from language.domains import Domain
-from projections.as_of import AsOfError
-from projections.graph import UnknownEntityError
+from actors.turn import PastTurn, TurnContext, domain_of, run_turn
+from events.aggregate import Cause
+from events.journal import LogUnavailableError
+from events.session import Session, SessionIsDeletedError, UnknownTurnError
 from projections.positions import read_positions
 from projections.search import MemoryIndex
 
@@ -79,38 +62,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_DECISIONS = 5  # of one command, where other writers are faster; more means something is wrong
-SNAPSHOT_EVERY = 100  # events: loading a session reads at most as many
 SHOWN_TURNS = 6  # the last turns as they are, word for word, in every prompt
-RETRY_PUSH_S = 1.0  # between tries to tell what a view has gained, likewise
 RETRY_END_S = 1.0  # between tries to store the end of a turn while the database is gone
+RETRY_PUSH_S = 1.0  # between tries to tell what a view has gained, likewise
+
+ASKED = (Connect, Answer, AskQuery, Reconfigure, Delete)  # messages that somebody awaits
+ENDS = (Session.ReplyCompleted, Session.ReplyFailed, Session.ReplyCancelled)
 
 T = TypeVar("T")
-
-
-class NoSuchSessionError(Exception):
-    """There is no session with this id in the log."""
-
-    def __init__(self, session_id: UUID) -> None:
-        super().__init__(f"There is no session {session_id}.")
-
-
-# What a client is told about the errors that are expected. The first class that fits counts.
-ERROR_CODES: Sequence[tuple[type[Exception], str]] = (
-    (NoSuchSessionError, Code.NOT_FOUND),
-    (SessionIsDeletedError, Code.NOT_FOUND),
-    (UnknownTurnError, Code.NOT_FOUND),
-    (TooManyTurnsError, Code.CONFLICT),
-    (StreamConflictError, Code.CONFLICT),
-    (AsOfError, Code.INVALID_DATA),
-    (UnknownEntityError, Code.NOT_FOUND),
-    (LogUnavailableError, Code.UNAVAILABLE),
-    (OperationalError, Code.UNAVAILABLE),  # of the log
-    (InterfaceError, Code.UNAVAILABLE),
-    *((error, Code.UNAVAILABLE) for error in VIEWS_UNREACHABLE),
-)
-UNREACHABLE = (OperationalError, InterfaceError, *VIEWS_UNREACHABLE)
-EXPECTED_ERRORS: tuple[type[Exception], ...] = (RefusedError, *(error for error, _ in ERROR_CODES))
 
 
 @dataclass
@@ -132,15 +91,6 @@ class LiveTurn:
         return "".join(self.pieces)
 
 
-@dataclass(frozen=True)
-class Decided(Generic[T]):
-    """What a command led to."""
-
-    result: T
-    events: Sequence[SessionAggregate.Event]
-    positions: Sequence[int]
-
-
 class SessionActor(LoopActor):
     """Owns a session's aggregate, its connections and its running turn.
 
@@ -153,16 +103,12 @@ class SessionActor(LoopActor):
         self._id = session_id
         self._services = services
         self._directory = directory
-        self._monitor: pykka.ActorRef[MonitorActor] = directory.monitor
-        self._session: Session | None = None  # None: to be loaded
-        self._position = 0  # of the newest event that this actor has seen
-        self._connections: dict[UUID, Connection] = {}
+        self._monitor = directory.monitor
+        self._live = LiveSession(session_id, services)
+        self._audience = Audience(session_id)
         self._turn: LiveTurn | None = None
         self._queries: dict[UUID, Session.QueryAsked] = {}  # of the open turns
-        self._askers: dict[UUID, dict[UUID, str]] = {}  # turn -> connection -> its request id
-        self._listeners: dict[UUID, list[Callable[[Message], None]]] = {}
-        self._past: deque[PastTurn] = deque(maxlen=SHOWN_TURNS)
-        self._is_past_known = False
+        self._past: deque[PastTurn] | None = None  # None: to be read
         self._index = MemoryIndex(services.memory, session_id, services.embedder)
         self._pushed = {"memory": 0, "graph": 0}  # how far connections know each view
         self._active_at = time.monotonic()
@@ -199,12 +145,12 @@ class SessionActor(LoopActor):
             if isinstance(message, Received):
                 message.connection.send(error_message(refusal, self._id), message.request_id)
                 return None
-            if isinstance(message, Connect | Answer | AskQuery | Reconfigure | Delete):
+            if isinstance(message, ASKED):
                 raise refusal from error
             logger.warning("Session %s could not handle %s: %s", self._id, message, error)
             return None
         except Exception as error:
-            if isinstance(message, Connect | Answer | AskQuery | Reconfigure | Delete):
+            if isinstance(message, ASKED):
                 self._give_up(error)
                 self._stop_soon()
             raise
@@ -212,10 +158,8 @@ class SessionActor(LoopActor):
     async def _dispatch(self, message: Any) -> Any:
         match message:
             case Received(request=Query() as query):
-                connection = message.connection
-                await self._ask_query(
-                    query, connection.cause(message.request_id), connection=connection
-                )
+                cause = message.connection.cause(message.request_id)
+                await self._ask_query(query, cause, connection=message.connection)
             case Received(request=Cancel()):
                 await self._cancel(message)
             case Received():
@@ -223,10 +167,9 @@ class SessionActor(LoopActor):
             case Answer():
                 return await self._read(message.request)
             case AskQuery():
-                return await self._ask_query(message.query, message.cause, listen=message.listen)
+                return await self._ask_query(message.query, message.cause, listener=message.listen)
             case StopListening():
-                for listeners in self._listeners.values():
-                    listeners[:] = [listen for listen in listeners if listen != message.listen]
+                self._audience.stop_listening(message.listen)
             case Connect():
                 await self._connect(message.connection)
             case Disconnected():
@@ -236,7 +179,7 @@ class SessionActor(LoopActor):
             case ViewMoved():
                 await self._push_view(message)
             case Reconfigure():
-                return await self._reconfigure(message)
+                await self._reconfigure(message)
             case Delete():
                 await self._delete(message)
             case Wake():
@@ -248,71 +191,26 @@ class SessionActor(LoopActor):
             case _:
                 raise TypeError(f"A session does not understand {message!r}")
 
-    # -- the aggregate and the log
+    # -- the session
 
     async def _current(self) -> Session:
-        """The session as it is; loaded from the log where it is not known."""
-        if self._session is not None:
-            return self._session
-        log = self._services.log
-        session = await asyncio.to_thread(log.load, Session, self._id)
-        if session is None:
-            raise NoSuchSessionError(self._id)
-        self._session = session
-        self._position = max(self._position, await asyncio.to_thread(log.session_head, self._id))
-        if not self._is_past_known:
-            self._past.extend(await asyncio.to_thread(self._read_past))
-            self._is_past_known = True
-        if session.running and self._turn is None:
-            await self._fail_interrupted_turn(session.running.turn_id)
-        elif session.waiting and self._turn is None:
-            await self._commit_and_go_on(lambda session: None)
-        return self._session or await self._current()
+        """The session as it is. Where it was just loaded, what a server that died has left open
+        is ended: the interrupted turn fails, and the query that has waited longest is run.
+        """
+        session = await self._live.current()
+        if self._past is None:
+            self._past = deque(await self._live.past_turns(SHOWN_TURNS), maxlen=SHOWN_TURNS)
+        if self._live.take_fresh() and self._turn is None:
+            if session.running is not None:
+                await self._fail_interrupted_turn(session.running.turn_id)
+            elif session.waiting:
+                await self._commit_and_go_on(lambda session: None)
+            return await self._live.current()
+        return session
 
     async def _commit(self, decide: Callable[[Session], T]) -> Decided[T]:
-        """Let the aggregate decide, and store what it decided; starts the turn that it started.
-
-        Where another writer was first, the aggregate is loaded again and decides again. Raises what
-        `decide` raises, and LogUnavailableError; then nothing has happened.
-        """
-        for _ in range(MAX_DECISIONS):
-            session = await self._current()
-            result = decide(session)
-            events: list[Any] = list(session.collect_events())
-            if not events:
-                return Decided(result, [], [])
-            try:
-                positions = await self._services.journal.append(events)
-            except StreamConflictError:
-                self._session = None
-            except BaseException:
-                self._session = None  # it is unknown whether the events are stored
-                raise
-            else:
-                self._position = positions[-1]
-                self._take_snapshot(session, events)
-                return Decided(result, events, positions)
-        raise StreamConflictError(f"Session {self._id} is being changed elsewhere. Try again.")
-
-    def _take_snapshot(self, session: Session, events: Sequence[Any]) -> None:
-        if any(event.originator_version % SNAPSHOT_EVERY == 0 for event in events):
-            snapshot = Session.Snapshot.take(session)
-            self._services.keep(
-                asyncio.create_task(asyncio.to_thread(self._services.log.put_snapshot, snapshot))
-            )
-
-    def _read_past(self) -> list[PastTurn]:
-        """The last turns that have a reply, oldest first. Blocks."""
-        past: list[PastTurn] = []
-        replies: dict[int, Session.ReplyCompleted] = {}
-        for event in self._services.log.read_stream_backwards(self._id, limit=10 * SHOWN_TURNS):
-            if isinstance(event, Session.ReplyCompleted):
-                replies[event.query_version] = event
-            elif isinstance(event, Session.QueryAsked):
-                reply = replies.get(event.originator_version)
-                if reply is not None:
-                    past.append(PastTurn(event.turn_id, event.message, reply.text))
-        return past[:SHOWN_TURNS][::-1]
+        await self._current()
+        return await self._live.commit(decide)
 
     # -- connections
 
@@ -320,11 +218,10 @@ class SessionActor(LoopActor):
         session = await self._current()
         if session.is_deleted:
             raise SessionIsDeletedError(self._id)
-        if not self._connections:
+        if not self._audience:
             positions = await patiently(lambda: read_positions(self._services.pool))
-            self._pushed = {view: positions.views.get(view, 0) for view in self._pushed}
-        self._position = await connection.store_opened(self._services)
-        self._connections[connection.id] = connection
+            self._pushed = {view: positions.views[view] for view in self._pushed}
+        self._live.position = await connection.store_opened(self._services)
         connection.send(
             self._say(
                 "connection_established",
@@ -334,10 +231,10 @@ class SessionActor(LoopActor):
                 heartbeat_interval_s=self._services.heartbeat_interval_s,
                 heartbeat_timeout_s=self._services.heartbeat_timeout_s,
                 recovered=False,
-                position=self._position,
+                position=self._live.position,
             )
         )
-        self._tell_others("connection_joined", connection)
+        self._audience.join(connection)
         if self._turn is not None:
             connection.send(self._say("typing_start", turn_id=self._turn.turn_id))
         self._monitor.tell(ConnectionJoined(self._id, connection.id, connection.user_id))
@@ -349,12 +246,10 @@ class SessionActor(LoopActor):
         )
 
     def _disconnect(self, message: Disconnected) -> None:
-        connection = self._connections.pop(message.connection.id, None)
-        if connection is None:
+        connection = message.connection
+        if not self._audience.leave(connection):
             return
         connection.record_closed(self._services, message.code, message.reason)
-        self._forget_asker(connection)
-        self._tell_others("connection_left", connection)
         self._monitor.tell(ConnectionLeft(self._id, connection.id, message.code))
         logger.info(
             "Connection %s closed with %d %s, session %s",
@@ -365,43 +260,12 @@ class SessionActor(LoopActor):
         )
 
     def _close_connections(self, code: int, reason: str) -> None:
-        for connection in list(self._connections.values()):
+        for connection in self._audience:
             connection.close_socket(code, reason)
             self._disconnect(Disconnected(connection, code, reason))
 
-    def _forget_asker(self, connection: Connection) -> None:
-        for askers in self._askers.values():
-            askers.pop(connection.id, None)
-
-    def _tell_others(self, type_: str, about: Connection) -> None:
-        """Presence: nobody's history, so it has no position."""
-        message = self._say(
-            type_,
-            connection_id=about.id,
-            user_id=about.user_id,
-            connections=len(self._connections),
-        )
-        for connection in self._connections.values():
-            if connection is not about:
-                connection.send(message)
-
-    # -- what is said
-
-    def _say(self, type_: str, *, position: int | None = None, **data: Any) -> Message:
-        data["session_id"] = self._id
-        data.setdefault("timestamp", timestamp())
-        return Message(type_, data, position=position)
-
-    def _broadcast(
-        self, message: Message, turn_id: UUID | None = None, *, is_partial: bool = False
-    ) -> None:
-        """Send to every connection; those that asked get the id of their request with it."""
-        askers = self._askers.get(turn_id, {}) if turn_id else {}
-        for connection in self._connections.values():
-            if not is_partial or connection.stream_partials:
-                connection.send(message, askers.get(connection.id))
-        for listen in self._listeners.get(turn_id, ()) if turn_id else ():
-            listen(message)
+    def _say(self, type_: str, **data: Any) -> Message:
+        return session_message(self._id, type_, **data)
 
     def _pong(self, ping: Ping, message: Received) -> None:
         pong = self._say("pong", message=ping.message, client_timestamp=ping.timestamp)
@@ -420,11 +284,11 @@ class SessionActor(LoopActor):
         cause: Cause,
         *,
         connection: Connection | None = None,
-        listen: Callable[[Message], None] | None = None,
-    ) -> tuple[UUID, int]:
-        """Store a query and tell everybody; runs it where its turn has come at once.
+        listener: Listener | None = None,
+    ) -> None:
+        """Store a query and tell everybody; run it where its turn has come at once.
 
-        Returns the turn and the query's position. A retry gets the first one's answers.
+        A retry is not stored again: it gets the first one's answers.
         """
 
         def decide(session: Session) -> UUID:
@@ -438,69 +302,67 @@ class SessionActor(LoopActor):
 
         decided = await self._commit(decide)
         turn_id = decided.result
-        if connection is not None and cause.request_id is not None:
-            self._askers.setdefault(turn_id, {})[connection.id] = cause.request_id
-        if listen is not None:
-            self._listeners.setdefault(turn_id, []).append(listen)
-        if not decided.events:
-            return turn_id, await self._repeat(turn_id, cause, connection, listen)
-        self._publish(decided)
-        return turn_id, decided.positions[0]
+        if connection is not None:
+            self._audience.expects(turn_id, connection, cause.request_id)
+        if listener is not None:
+            self._audience.listen(turn_id, listener)
+        if decided.events:
+            self._publish(decided)
+        else:
+            await self._repeat(turn_id, cause, connection, listener)
 
     async def _repeat(
         self,
         turn_id: UUID,
         cause: Cause,
         connection: Connection | None,
-        listen: Callable[[Message], None] | None,
-    ) -> int:
-        """Answer a retried query with what the first one led to; returns its position.
+        listener: Listener | None,
+    ) -> None:
+        """Answer a retried query with what the first one has led to until now.
 
         These messages have the positions of the first ones, which are older than what the
         connection may have seen.
         """
-        session = await self._current()
-        recorded = await asyncio.to_thread(
-            self._services.log.read_turn, self._id, session.asked[turn_id], turn_id
-        )
-        is_open = turn_id in self._queries
-        for event in recorded:
-            message = message_of(event.event, event.position)
+        for recorded in await self._live.turn(turn_id):
+            message = message_of(recorded.event, recorded.position)
             if message is None:
                 continue
             if connection is not None:
                 connection.send(message, cause.request_id)
-            if listen is not None:
-                listen(message)
-        if not is_open:
-            self._forget_turn(turn_id)
-        return recorded[0].position
+            if listener is not None:
+                listener(message)
+        if turn_id not in self._queries:
+            self._audience.forget_turn(turn_id)
 
     def _publish(self, decided: Decided[Any]) -> None:
-        """Tell everybody what was stored, and start the turn whose time has come."""
+        """Tell everybody what was stored; start and end turns accordingly."""
         for event, position in zip(decided.events, decided.positions, strict=True):
             if isinstance(event, Session.QueryAsked):
                 self._queries[event.turn_id] = event
             message = message_of(event, position)
             if message is not None:
-                self._broadcast(message, getattr(event, "turn_id", None))
+                self._audience.send(message, getattr(event, "turn_id", None))
             if isinstance(event, Session.ReplyStarted):
                 self._start_turn(event)
-            elif isinstance(
-                event, Session.ReplyCompleted | Session.ReplyFailed | Session.ReplyCancelled
-            ):
+            elif isinstance(event, ENDS):
                 self._finish_turn(event)
 
     def _start_turn(self, event: Session.ReplyStarted) -> None:
+        session = self._live.loaded
+        assert session is not None
         query = self._queries[event.turn_id]
-        assert self._session is not None
-        config = self._session.config
-        context = TurnContext(query, config, self._domain(config), tuple(self._past), self._index)
+        context = TurnContext(
+            query,
+            session.config,
+            domain_of(session, self._services),
+            tuple(self._past or ()),
+            self._index,
+        )
         task = asyncio.create_task(run_turn(context, self._services, self._tell_self))
         self._services.keep(task)
         self._turn = LiveTurn(query, task)
         self._monitor.tell(TurnsRunning(+1))
-        self._broadcast(self._say("typing_start", turn_id=event.turn_id), event.turn_id)
+        self._audience.send(self._say("typing_start", turn_id=event.turn_id), event.turn_id)
 
     def _finish_turn(
         self, event: Session.ReplyCompleted | Session.ReplyFailed | Session.ReplyCancelled
@@ -508,25 +370,18 @@ class SessionActor(LoopActor):
         turn_id = event.turn_id
         query = self._queries.pop(turn_id, None)
         if query is not None and isinstance(event, Session.ReplyCompleted):
+            assert self._past is not None
             self._past.append(PastTurn(turn_id, query.message, event.text))
         if self._turn is not None and self._turn.turn_id == turn_id:
+            self._drop_turn()
+            self._audience.send(self._say("typing_stop", turn_id=turn_id), turn_id)
+        self._audience.forget_turn(turn_id)
+
+    def _drop_turn(self) -> None:
+        if self._turn is not None:
             self._turn.task.cancel()
             self._turn = None
             self._monitor.tell(TurnsRunning(-1))
-            self._broadcast(self._say("typing_stop", turn_id=turn_id), turn_id)
-        self._forget_turn(turn_id)
-
-    def _forget_turn(self, turn_id: UUID) -> None:
-        self._askers.pop(turn_id, None)
-        self._listeners.pop(turn_id, None)
-
-    def _refuse_listeners(self, code: str, sentence: str) -> None:
-        """Whoever still waits for a reply over HTTP gets an error."""
-        message = error_message(RefusedError(code, sentence), self._id)
-        for listeners in self._listeners.values():
-            for listen in listeners:
-                listen(message)
-        self._listeners.clear()
 
     def _send_piece(self, piece: PieceArrived) -> None:
         turn = self._turn
@@ -541,7 +396,7 @@ class SessionActor(LoopActor):
                 partial=True,
                 sequence=len(turn.pieces),
             )
-            self._broadcast(message, piece.turn_id, is_partial=True)
+            self._audience.send(message, piece.turn_id, is_partial=True)
 
     async def _end_turn(self, outcome: ReplyArrived | TurnFailed) -> None:
         """Store how the running turn ended, then let the next one begin."""
@@ -582,16 +437,10 @@ class SessionActor(LoopActor):
         decided = await self._commit(decide_both)
         for event in decided.events:
             if isinstance(event, Session.ReplyStarted) and event.turn_id not in self._queries:
-                await self._find_query(event.turn_id)
+                # It was asked before this actor was live.
+                self._queries[event.turn_id] = await self._live.query_of(event.turn_id)
         self._publish(decided)
         return decided.result
-
-    async def _find_query(self, turn_id: UUID) -> None:
-        """Read the query of a turn that was asked before this actor was live."""
-        session = await self._current()
-        self._queries[turn_id] = await asyncio.to_thread(
-            self._services.log.read_one, self._id, session.asked[turn_id]
-        )
 
     async def _fail_interrupted_turn(self, turn_id: UUID) -> None:
         logger.warning("Turn %s of session %s was interrupted", turn_id, self._id)
@@ -607,7 +456,6 @@ class SessionActor(LoopActor):
     async def _cancel(self, message: Received) -> None:
         request = message.request
         assert isinstance(request, Cancel)
-        connection = message.connection
         turn = self._turn
         running = turn if turn and request.turn_id in (None, turn.turn_id) else None
         turn_id = request.turn_id
@@ -617,73 +465,44 @@ class SessionActor(LoopActor):
                 lambda session: session.cancel_reply(
                     request.turn_id,
                     text=running.text if running else "",
-                    cause=connection.cause(message.request_id),
+                    cause=message.connection.cause(message.request_id),
                 )
             )
         except UnknownTurnError:
             is_cancelled = False
         answer = self._say("cancel_response", turn_id=turn_id, cancelled=is_cancelled)
-        connection.send(answer, message.request_id)
+        message.connection.send(answer, message.request_id)
 
     # -- reads
 
     async def _answer_read(self, message: Received) -> None:
         connection = message.connection
-        data = await self._read(message.request)
-        read = reads.RECORDED_READS.get(type(message.request))
-        if read is not None and read.is_wanted(self._services.record_reads):
-            connection.record(
-                self._services,
-                read.event_class,
-                connection.cause(message.request_id),
-                **read.what(message.request, data),
-            )
-        answer = self._say(reads.ANSWERS[type(message.request)], **data.wire)
+        read = await self._read(message.request)
+        recorded = reads.RECORDED_READS[type(message.request)]
+        if recorded.is_wanted(self._services.record_reads):
+            cause = connection.cause(message.request_id)
+            what = recorded.what(message.request, read)
+            connection.record(self._services, recorded.event_class, cause, **what)
+        answer = self._say(reads.ANSWERS[type(message.request)], **read.wire)
         connection.send(answer, message.request_id)
 
     async def _read(self, request: Request) -> reads.Read:
         session = await self._current()
         if session.is_deleted:
             raise SessionIsDeletedError(self._id)
-        if isinstance(request, GetStatus):
-            return await patiently(lambda: self._status(session))
-        return await patiently(lambda: reads.answer(request, session, self._services, self._index))
-
-    async def _status(self, session: Session) -> reads.Read:
-        services = self._services
-        positions = await read_positions(services.pool)
-        memory = await services.memory.stats(self._id)
-        graph = await services.graph.stats(self._id)
-        return reads.Read(
-            wire={
-                "status": "deleted" if session.is_deleted else "active",
-                "title": session.title,
-                "user_id": session.user_id,
-                "agent_initialized": session.config.domain in services.domains,
-                "memory_manager_initialized": True,
-                "created_at": rfc3339(session.created_on),
-                "last_activity": rfc3339(session.modified_on),
-                "config": session.config,
-                "model": session.config.llm_model or services.model.model,
-                "connections": len(self._connections),
-                "turn": self._turn
-                and {
-                    "turn_id": self._turn.turn_id,
-                    "waiting": len(session.waiting),
-                },
-                "turns_total": session.turns_total,
-                "memory_entries": memory.conversation_count,
-                "graph": {"entities": graph.node_count, "statements": graph.edge_count},
-                "position": self._position,
-                "lag": max(positions.lag(name) for name in positions.views),
-            },
-            view_position=min(positions.views.values()),
+        live = reads.LiveState(
+            connections=len(self._audience),
+            running=self._turn.turn_id if self._turn else None,
+            position=self._live.position,
+        )
+        return await patiently(
+            lambda: reads.answer(request, session, self._services, self._index, live)
         )
 
     async def _push_view(self, moved: ViewMoved) -> None:
         """Tell all connections what a view has gained since they were last told."""
         after = self._pushed[moved.view]
-        if not self._connections or moved.position <= after:
+        if not self._audience or moved.position <= after:
             return
         update = reads.memory_updates if moved.view == "memory" else reads.graph_updates
         try:
@@ -696,7 +515,7 @@ class SessionActor(LoopActor):
             return
         self._pushed[moved.view] = moved.position
         for message in messages:
-            self._broadcast(message)
+            self._audience.send(message)
 
     # -- the session's life
 
@@ -715,29 +534,27 @@ class SessionActor(LoopActor):
         self._directory.last_listed_position = decided.positions[-1]
         self._drop_turn()
         self._publish(decided)
-        self._refuse_listeners(Code.NOT_FOUND, str(SessionIsDeletedError(self._id)))
+        self._audience.refuse_listeners(refusal_of(SessionIsDeletedError(self._id)))
         self._close_connections(Close.SESSION_DELETED, "session deleted")
         self._monitor.tell(SessionRemoved(self._id))
         self._stop_soon()
 
     async def _shut_down(self) -> None:
         turn = self._turn
+        sentence = "The server is restarting. Ask again."
         if turn is not None:
             turn.task.cancel()
             try:
                 self._publish(
                     await self._commit(
                         lambda session: session.fail_reply(
-                            turn.turn_id,
-                            code=Code.UNAVAILABLE,
-                            error="The server is restarting. Ask again.",
-                            text=turn.text,
+                            turn.turn_id, code=Code.UNAVAILABLE, error=sentence, text=turn.text
                         )
                     )
                 )
             except LogUnavailableError:
                 logger.warning("Turn %s ends as failed at the next start", turn.turn_id)
-        self._refuse_listeners(Code.UNAVAILABLE, "The server is restarting. Ask again.")
+        self._audience.refuse_listeners(RefusedError(Code.UNAVAILABLE, sentence))
         self._close_connections(Close.RESTARTING, "server restarting")
         self._stop_soon()
 
@@ -751,32 +568,28 @@ class SessionActor(LoopActor):
         self._timer = None
         if self.actor_stopped.is_set():
             return
-        is_quiet = time.monotonic() - self._active_at >= self._services.passivate_after_s
-        if not (is_quiet and self._passivate()):
-            self._watch_idleness()
+        if time.monotonic() - self._active_at >= self._services.passivate_after_s:
+            self._tell_self(Passivate())  # as a message, after whatever is being handled
+        self._watch_idleness()
 
     def _passivate(self) -> bool:
-        """Stop where nobody is connected, nothing runs and no message waits."""
-        if self._connections or self._turn or self._is_busy_elsewhere():
+        """Stop where nobody is connected or waits, nothing runs and no message has come."""
+        is_needed = self._audience or self._audience.is_waited_for or self._turn
+        if is_needed or not self.actor_inbox.empty():
             return False
         self._stop_soon()
         return True
 
-    def _is_busy_elsewhere(self) -> bool:
-        return bool(self._listeners) or not self.actor_inbox.empty()
-
     def _give_up(self, error: BaseException | None) -> None:
-        logger.error("Session %s failed after position %d: %s", self._id, self._position, error)
+        logger.error(
+            "Session %s failed after position %d: %s", self._id, self._live.position, error
+        )
         self._drop_turn()
-        self._refuse_listeners(Code.INTERNAL, "The server made a mistake. Ask again.")
+        self._audience.refuse_listeners(
+            RefusedError(Code.INTERNAL, "The server made a mistake. Ask again.")
+        )
         self._close_connections(Close.INTERNAL, "internal fault")
         self._directory.forget(self._id, self.actor_ref)
-
-    def _drop_turn(self) -> None:
-        if self._turn is not None:
-            self._turn.task.cancel()
-            self._turn = None
-            self._monitor.tell(TurnsRunning(-1))
 
     def _stop_soon(self) -> None:
         """Stop after what waits in the inbox; the next message starts a fresh actor."""
@@ -789,31 +602,3 @@ class SessionActor(LoopActor):
     def _tell_self(self, message: Any) -> None:
         if not self.actor_stopped.is_set():
             self.actor_ref.tell(message)
-
-    def _domain(self, config: SessionConfig) -> Domain:
-        """The session's domain; where its file is gone, another one keeps the session alive."""
-        domains = self._services.domains
-        domain = domains.get(config.domain)
-        if domain is None:
-            domain = next(iter(domains.values()))
-            logger.error(
-                "Session %s has domain %r, which is not configured any more: using %r",
-                self._id,
-                config.domain,
-                domain.name,
-            )
-        return domain
-
-
-def refusal_of(error: Exception) -> RefusedError:
-    """An expected error as what a client is told."""
-    if isinstance(error, RefusedError):
-        return error
-    for error_class, code in ERROR_CODES:
-        if isinstance(error, error_class):
-            sentence = str(error)
-            if isinstance(error, UNREACHABLE):
-                logger.warning("The database can't be read: %s", error)
-                sentence = "The database does not answer. Try again in a moment."
-            return RefusedError(code, sentence)
-    raise error

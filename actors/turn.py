@@ -43,6 +43,20 @@ class TurnContext:
     index: MemoryIndex
 
 
+def domain_of(session: Session, services: Services) -> Domain:
+    """The session's domain; where its file is gone, another one keeps the session alive."""
+    domain = services.domains.get(session.config.domain)
+    if domain is None:
+        domain = next(iter(services.domains.values()))
+        logger.error(
+            "Session %s has domain %r, which is not configured any more: using %r",
+            session.id,
+            session.config.domain,
+            domain.name,
+        )
+    return domain
+
+
 async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any], None]) -> None:
     """Work out the reply to a query; every outcome is told to the session's actor.
 

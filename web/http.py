@@ -11,6 +11,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from actors.directory import SessionDirectory
+from actors.errors import EXPECTED_ERRORS, refusal_of
 from actors.messages import Answer, AskQuery, Delete, Reconfigure, StopListening
 from actors.protocol import (
     Code,
@@ -26,15 +27,11 @@ from actors.protocol import (
     rfc3339,
     timestamp,
 )
-from actors.session import UNREACHABLE, refusal_of
 from events.aggregate import Cause
 from events.audit import as_dict
-from events.journal import LogUnavailableError
-from projections.as_of import AsOfError
-from projections.graph import EntityDetail, UnknownEntityError
+from projections.graph import EntityDetail
 from projections.positions import SESSIONS
 from projections.sessions import SessionRow
-from projections.sparql import SparqlError
 from projections.waiting import wait_until_read
 from web.bodies import OpenSessionBody, ReconfigureBody, SparqlBody, parse_body, parse_object
 from web.parameters import integer, read_request, user_id
@@ -44,13 +41,6 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1024 * 1024  # a query of 32,000 characters with its context is far below
 LIST_WAITS_S = 1.0  # for the list to show what this process has just opened, renamed or deleted
 
-EXPECTED = (
-    RefusedError,
-    LogUnavailableError,
-    AsOfError,
-    UnknownEntityError,
-    *UNREACHABLE,
-)
 STATUS = {
     Code.INVALID_JSON: 400,
     Code.INVALID_MESSAGE: 400,
@@ -522,9 +512,7 @@ def _too_large() -> RefusedError:
 
 def _refusal(error: object, status_code: int) -> RefusedError:
     """What the client is told about an error of any kind."""
-    if isinstance(error, SparqlError):
-        return RefusedError(Code.INVALID_DATA, f"`query`: {error}")
-    if isinstance(error, EXPECTED):
+    if isinstance(error, EXPECTED_ERRORS):
         return refusal_of(error)
     if isinstance(error, HTTPError) and status_code < 500:
         code = {404: Code.NOT_FOUND, 405: Code.INVALID_MESSAGE}.get(status_code, Code.INVALID_DATA)

@@ -1,0 +1,99 @@
+"""Who hears what a session says: its connections, and those who wait for a turn over HTTP."""
+
+from collections.abc import Callable, Iterator
+from uuid import UUID
+
+from actors.connection import Connection
+from actors.protocol import Message, RefusedError, error_message, session_message
+
+Listener = Callable[[Message], None]
+
+
+class Audience:
+    """The connections of one session. Owned by its actor, which alone calls it."""
+
+    def __init__(self, session_id: UUID) -> None:
+        self._session_id = session_id
+        self._connections: dict[UUID, Connection] = {}
+        self._askers: dict[UUID, dict[UUID, str]] = {}  # turn -> connection -> its request id
+        self._listeners: dict[UUID, list[Listener]] = {}  # by turn
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(list(self._connections.values()))
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody waits for a turn over HTTP."""
+        return bool(self._listeners)
+
+    def join(self, connection: Connection) -> None:
+        """A connection belongs to the session from now on; the others are told."""
+        self._connections[connection.id] = connection
+        self._tell_others("connection_joined", connection)
+
+    def leave(self, connection: Connection) -> bool:
+        """A connection is gone; False where it had left before."""
+        if self._connections.pop(connection.id, None) is None:
+            return False
+        for askers in self._askers.values():
+            askers.pop(connection.id, None)
+        self._tell_others("connection_left", connection)
+        return True
+
+    def expects(self, turn_id: UUID, connection: Connection, request_id: str | None) -> None:
+        """What is said about this turn answers a request of this connection."""
+        if request_id is not None:
+            self._askers.setdefault(turn_id, {})[connection.id] = request_id
+
+    def listen(self, turn_id: UUID, listener: Listener) -> None:
+        """Let somebody without a connection hear what is said about a turn."""
+        self._listeners.setdefault(turn_id, []).append(listener)
+
+    def stop_listening(self, listener: Listener) -> None:
+        """Whoever listened is gone."""
+        for turn_id, listeners in list(self._listeners.items()):
+            left = [other for other in listeners if other != listener]
+            if left:
+                self._listeners[turn_id] = left
+            else:
+                del self._listeners[turn_id]
+
+    def forget_turn(self, turn_id: UUID) -> None:
+        """Nothing more is said about this turn."""
+        self._askers.pop(turn_id, None)
+        self._listeners.pop(turn_id, None)
+
+    def send(
+        self, message: Message, turn_id: UUID | None = None, *, is_partial: bool = False
+    ) -> None:
+        """Send to every connection; those that asked get the id of their request with it."""
+        askers = self._askers.get(turn_id, {}) if turn_id else {}
+        for connection in self._connections.values():
+            if not is_partial or connection.stream_partials:
+                connection.send(message, askers.get(connection.id))
+        for listener in self._listeners.get(turn_id, ()) if turn_id else ():
+            listener(message)
+
+    def refuse_listeners(self, refusal: RefusedError) -> None:
+        """Whoever still waits for a turn gets an error."""
+        message = error_message(refusal, self._session_id)
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener(message)
+        self._listeners.clear()
+
+    def _tell_others(self, type_: str, about: Connection) -> None:
+        """Presence: nobody's history, so it has no position."""
+        message = session_message(
+            self._session_id,
+            type_,
+            connection_id=about.id,
+            user_id=about.user_id,
+            connections=len(self._connections),
+        )
+        for connection in self._connections.values():
+            if connection is not about:
+                connection.send(message)
