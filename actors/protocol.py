@@ -398,12 +398,12 @@ class Message:
 
 
 def session_message(
-    session_id: UUID, type: str, *, position: int | None = None, **data: Any
+    session_id: UUID, type_: str, /, *, position: int | None = None, **data: Any
 ) -> Message:
     """A message of a session, with what every message of one has."""
     data["session_id"] = session_id
     data["timestamp"] = timestamp()
-    return Message(type, data, position=position)
+    return Message(type_, data, position=position)
 
 
 def rfc3339(moment: datetime) -> str:

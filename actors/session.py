@@ -264,7 +264,7 @@ class SessionActor(LoopActor):
             connection.close_socket(code, reason)
             self._disconnect(Disconnected(connection, code, reason))
 
-    def _say(self, type_: str, **data: Any) -> Message:
+    def _say(self, type_: str, /, **data: Any) -> Message:
         return session_message(self._id, type_, **data)
 
     def _pong(self, ping: Ping, message: Received) -> None:
