@@ -34,7 +34,13 @@ class SessionDirectory:
         """The session's actor, started where it is not live."""
         ref = self._refs.get(session_id)
         if ref is None:
-            ref = SessionActor.start(session_id, self.services, self)
+            ref = SessionActor.start(
+                session_id,
+                self.services,
+                self.monitor,
+                forget=self._forget,
+                list_changed=self._list_changed,
+            )
             self._refs[session_id] = ref
         return ref
 
@@ -55,11 +61,6 @@ class SessionDirectory:
         if ref is not None:
             ref.tell(message)
 
-    def forget(self, session_id: UUID, ref: "pykka.ActorRef[Any]") -> None:
-        """An actor is about to stop: the next message starts another."""
-        if self._refs.get(session_id) is ref:
-            del self._refs[session_id]
-
     def live(self) -> Sequence[UUID]:
         """The sessions whose actors are live."""
         return list(self._refs)
@@ -73,7 +74,7 @@ class SessionDirectory:
             user_id=user_id, title=title or domain.title, config=config, seed=domain.seed
         )
         positions = await self.services.journal.append(session.collect_events())
-        self.last_listed_position = positions[-1]
+        self._list_changed(positions[-1])
         self.monitor.tell(SessionCreated(session.id, user_id))
         return session.id
 
@@ -92,6 +93,14 @@ class SessionDirectory:
         )
         if self.services.tasks:
             await asyncio.wait(self.services.tasks, timeout=5.0)
+
+    def _forget(self, session_id: UUID, ref: "pykka.ActorRef[Any]") -> None:
+        """An actor is about to stop: the next message starts another."""
+        if self._refs.get(session_id) is ref:
+            del self._refs[session_id]
+
+    def _list_changed(self, position: int) -> None:
+        self.last_listed_position = max(self.last_listed_position, position)
 
 
 def unknown_domain(name: str, domains: Iterable[str]) -> RefusedError:

@@ -6,8 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
+
+import pykka
 
 from actors import reads
 from actors.audience import Audience, Listener
@@ -32,7 +34,13 @@ from actors.messages import (
     ViewMoved,
     Wake,
 )
-from actors.monitor import ConnectionJoined, ConnectionLeft, SessionRemoved, TurnsRunning
+from actors.monitor import (
+    ConnectionJoined,
+    ConnectionLeft,
+    MonitorActor,
+    SessionRemoved,
+    TurnsRunning,
+)
 from actors.patience import VIEWS_UNREACHABLE, patiently
 from actors.protocol import (
     PROTOCOL,
@@ -56,9 +64,6 @@ from events.journal import LogUnavailableError
 from events.session import Session, SessionIsDeletedError, UnknownTurnError
 from projections.positions import read_positions
 from projections.search import MemoryIndex
-
-if TYPE_CHECKING:
-    from actors.directory import SessionDirectory
 
 logger = logging.getLogger(__name__)
 
@@ -98,12 +103,24 @@ class SessionActor(LoopActor):
     comes from the log. It never has two appends of its stream under way at once.
     """
 
-    def __init__(self, session_id: UUID, services: Services, directory: "SessionDirectory") -> None:
+    def __init__(
+        self,
+        session_id: UUID,
+        services: Services,
+        monitor: "pykka.ActorRef[MonitorActor]",
+        *,
+        forget: Callable[[UUID, "pykka.ActorRef[Any]"], None],
+        list_changed: Callable[[int], None],
+    ) -> None:
+        """`forget` is called before the actor stops, `list_changed` with the position of an event
+        that changes what the list of sessions shows.
+        """
         super().__init__()
         self._id = session_id
         self._services = services
-        self._directory = directory
-        self._monitor = directory.monitor
+        self._monitor = monitor
+        self._forget = forget
+        self._list_changed = list_changed
         self._live = LiveSession(session_id, services)
         self._audience = Audience(session_id)
         self._turn: LiveTurn | None = None
@@ -527,11 +544,11 @@ class SessionActor(LoopActor):
         )
         self._publish(decided)
         if decided.positions:
-            self._directory.last_listed_position = decided.positions[-1]
+            self._list_changed(decided.positions[-1])
 
     async def _delete(self, message: Delete) -> None:
         decided = await self._commit(lambda session: session.delete(cause=message.cause))
-        self._directory.last_listed_position = decided.positions[-1]
+        self._list_changed(decided.positions[-1])
         self._drop_turn()
         self._publish(decided)
         self._audience.refuse_listeners(refusal_of(SessionIsDeletedError(self._id)))
@@ -589,11 +606,11 @@ class SessionActor(LoopActor):
             RefusedError(Code.INTERNAL, "The server made a mistake. Ask again.")
         )
         self._close_connections(Close.INTERNAL, "internal fault")
-        self._directory.forget(self._id, self.actor_ref)
+        self._forget(self._id, self.actor_ref)
 
     def _stop_soon(self) -> None:
         """Stop after what waits in the inbox; the next message starts a fresh actor."""
-        self._directory.forget(self._id, self.actor_ref)
+        self._forget(self._id, self.actor_ref)
         if self._timer is not None:
             self._timer.cancel()
         if not self.actor_stopped.is_set():

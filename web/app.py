@@ -9,7 +9,8 @@ from tornado.web import Application
 from actors.directory import SessionDirectory
 from actors.monitor import MonitorActor
 from actors.protocol import MAX_MESSAGE_BYTES
-from web import http
+from web import graph, memory, sessions
+from web.api import NotFoundHandler
 from web.operations import HealthHandler, MetricsHandler
 from web.sockets import MonitorSocket, SessionSocket
 
@@ -21,32 +22,32 @@ def make_app(
     directory: SessionDirectory, monitor: "pykka.ActorRef[MonitorActor]", *, version: str
 ) -> Application:
     """Put the handlers together."""
-    sessions: dict[str, Any] = {"directory": directory}
-    operations = {**sessions, "monitor": monitor, "version": version}
+    api: dict[str, Any] = {"directory": directory}
+    operations = {**api, "monitor": monitor, "version": version}
     return Application(
         [
-            (r"/api/v1/ws/sessions/([^/]+)", SessionSocket, sessions),
+            (r"/api/v1/ws/sessions/([^/]+)", SessionSocket, api),
             (r"/api/v1/ws/monitor", MonitorSocket, {"monitor": monitor}),
             (r"/health", HealthHandler, operations),
             (r"/metrics", MetricsHandler, operations),
-            (r"/api/v1/sessions", http.SessionsHandler, sessions),
-            (r"/api/v1/sessions/cleanup", http.CleanupHandler, sessions),
-            (SESSION, http.SessionHandler, sessions),
-            (SESSION + "/query", http.QueryHandler, sessions),
-            (SESSION + "/status", http.StatusHandler, sessions),
-            (SESSION + "/memory", http.MemoryHandler, sessions),
-            (SESSION + "/memory/search", http.SearchHandler, sessions),
-            (SESSION + "/memory/stats", http.MemoryStatsHandler, sessions),
-            (SESSION + "/graph", http.GraphHandler, sessions),
-            (SESSION + "/graph/stats", http.GraphStatsHandler, sessions),
-            (SESSION + "/graph/entity/(.+)", http.EntityHandler, sessions),
-            (SESSION + "/graph/sparql", http.SparqlHandler, sessions),
-            (SESSION + "/events", http.EventsHandler, sessions),
-            (r"/api/v1/domains", http.DomainsHandler, sessions),
-            (r"/api/v1/domains/([^/]+)", http.DomainHandler, sessions),
+            (r"/api/v1/sessions", sessions.SessionsHandler, api),
+            (r"/api/v1/sessions/cleanup", sessions.CleanupHandler, api),
+            (SESSION, sessions.SessionHandler, api),
+            (SESSION + "/query", sessions.QueryHandler, api),
+            (SESSION + "/status", sessions.StatusHandler, api),
+            (SESSION + "/memory", memory.MemoryHandler, api),
+            (SESSION + "/memory/search", memory.SearchHandler, api),
+            (SESSION + "/memory/stats", memory.MemoryStatsHandler, api),
+            (SESSION + "/graph", graph.GraphHandler, api),
+            (SESSION + "/graph/stats", graph.GraphStatsHandler, api),
+            (SESSION + "/graph/entity/(.+)", graph.EntityHandler, api),
+            (SESSION + "/graph/sparql", graph.SparqlHandler, api),
+            (SESSION + "/events", sessions.EventsHandler, api),
+            (r"/api/v1/domains", sessions.DomainsHandler, api),
+            (r"/api/v1/domains/([^/]+)", sessions.DomainHandler, api),
         ],
-        default_handler_class=http.NotFoundHandler,
-        default_handler_args=sessions,
+        default_handler_class=NotFoundHandler,
+        default_handler_args=api,
         websocket_max_message_size=MAX_MESSAGE_BYTES,
         websocket_ping_interval=directory.services.heartbeat_interval_s,
         websocket_ping_timeout=0,  # the socket itself looks for life: any frame counts

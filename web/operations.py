@@ -11,7 +11,7 @@ from actors.directory import SessionDirectory
 from actors.monitor import Counts, MonitorActor
 from actors.protocol import timestamp
 from projections.positions import read_positions
-from web.http import ApiHandler
+from web.api import ApiHandler
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,96 @@
+"""What `lorewire doctor` says about set-ups, good and bad."""
+
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from lorewire.doctor import Finding, examine
+from lorewire.settings import Settings
+from tests.databases import allow_connections, refuse_connections
+from tests.scripted_model import ScriptedModel
+
+
+async def findings(tmp_path: Path, **options: Any) -> dict[str, Finding]:
+    settings = Settings(**{"data_dir": tmp_path, "embedder": "none", **options})
+    return {finding.subject: finding async for finding in examine(settings)}
+
+
+def is_empty(folder: Path) -> bool:
+    return not list(folder.iterdir())
+
+
+async def test_an_embedded_set_up_is_sound(tmp_path: Path) -> None:
+    found = await findings(tmp_path)
+
+    assert [f.text for f in found.values() if not f.is_sound] == []
+    assert "will be made" in found["database"].text
+    assert found["domains"].text == "dnd, lab_assistant, user_story"
+    assert is_empty(tmp_path)  # it changes nothing
+
+
+async def test_a_migrated_database_is_sound(tmp_path: Path, migrated_database_url: str) -> None:
+    found = await findings(tmp_path, database_url=migrated_database_url)
+
+    assert found["database"] == Finding("database", True, "reachable, migrated, views up to date")
+
+
+async def test_a_view_that_stands_still_is_said(tmp_path: Path, migrated_database_url: str) -> None:
+    with psycopg.connect(migrated_database_url, autocommit=True) as conn:
+        conn.execute("INSERT INTO lorewire_tracking VALUES ('memory', 3)")
+        conn.execute("SELECT setval('lorewire_events_notification_id_seq', 5000)")
+        conn.execute(
+            "SELECT lorewire_append(array[gen_random_uuid()], '{1}', '{T}', '{x}',"
+            " array[null]::uuid[])"
+        )
+
+    found = await findings(tmp_path, database_url=migrated_database_url)
+
+    assert not found["database"].is_sound
+    assert "the view memory is 4,998 positions behind, at 3" in found["database"].text
+    assert "Is a projector running?" in found["database"].text
+
+
+async def test_a_database_that_is_gone_is_said_without_its_password(
+    tmp_path: Path, migrated_database_url: str
+) -> None:
+    refuse_connections(migrated_database_url)
+    try:
+        found = await findings(tmp_path, database_url=migrated_database_url)
+    finally:
+        allow_connections(migrated_database_url)
+
+    assert not found["database"].is_sound
+    assert "Check DATABASE_URL" in found["database"].text
+
+
+async def test_a_database_without_our_tables_is_said(tmp_path: Path, postgres_server: str) -> None:
+    found = await findings(tmp_path, database_url=postgres_server)
+
+    assert found["database"].text == "has no tables of ours. Run `lorewire migrate`."
+
+
+async def test_models_are_looked_at(tmp_path: Path) -> None:
+    async with ScriptedModel() as model:
+        good = await findings(tmp_path, model_url=model.url, model="scripted")
+        nameless = await findings(tmp_path, model_url=model.url)
+        model.fail(401)
+        refused = await findings(tmp_path, model_url=model.url, model="scripted")
+
+    assert good["model"].is_sound
+    assert "LOREWIRE_MODEL is not set" in nameless["model"].text
+    assert "HTTP 401" in refused["model"].text
+    assert "LOREWIRE_MODEL_KEY" in refused["model"].text
+
+
+@pytest.mark.parametrize("text", ["title = 3", "nonsense"])
+async def test_a_bad_domain_is_said(tmp_path: Path, text: str) -> None:
+    domains = tmp_path / "domains"
+    domains.mkdir()
+    (domains / "chess.toml").write_text(text)
+
+    found = await findings(tmp_path, domains_dir=domains)
+
+    assert not found["domains"].is_sound
+    assert "chess.toml" in found["domains"].text
