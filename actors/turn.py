@@ -1,5 +1,6 @@
 """A turn: recall, write the prompt, let the model speak, tell the session's actor."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -15,12 +16,15 @@ from events.session import Session, SessionConfig, TokenUsage
 from language.chat import ChatMessage, Finished, ModelUnavailableError
 from language.domains import Domain
 from language.prompts import Prompt, RecalledMemory, write_prompt
+from projections.positions import MEMORY
 from projections.search import MemoryIndex
+from projections.waiting import wait_until_read
 
 logger = logging.getLogger(__name__)
 
 RECALLED_ENTRIES = 8  # what a small model can still make use of
 RECALLED_FACTS = 12
+RECALL_WAITS_S = 2.0  # the view is some 10 ms behind; a projector that has just started, a second
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class TurnContext:
     domain: Domain
     past: Sequence[PastTurn]  # oldest first
     index: MemoryIndex
+    position: int  # at which the turn started
 
 
 def domain_of(session: Session, services: Services) -> Domain:
@@ -103,6 +108,7 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
 
 async def _write_prompt(context: TurnContext, services: Services) -> tuple[Prompt, tuple[str, ...]]:
     query = context.query
+    await _wait_for_memory(context.position, services)
     shown = {turn.turn_id for turn in context.past} | {query.turn_id}
     found = await context.index.search(
         query.message,
@@ -130,3 +136,14 @@ async def _write_prompt(context: TurnContext, services: Services) -> tuple[Promp
         budget_tokens=services.model_context_tokens - context.domain.max_reply_tokens,
     )
     return prompt, tuple(statement_id for statement_id, _ in facts[: prompt.facts])
+
+
+async def _wait_for_memory(position: int, services: Services) -> None:
+    """Let memory catch up with what was there before: the seed of a new session, above all. A
+    projector that is behind or gone does not hold up the turn for long.
+    """
+    try:
+        async with asyncio.timeout(RECALL_WAITS_S):
+            await wait_until_read(services.pool, MEMORY, position)
+    except TimeoutError:
+        logger.warning("Memory has not read up to position %d: recalling what it has", position)

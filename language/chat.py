@@ -22,6 +22,12 @@ MAX_TOKENS = 2**31  # more is not a count of anything
 # PostgreSQL's text can't hold NUL, and JSON can't hold half of a surrogate pair.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
+_HINTS = {
+    401: "Check LOREWIRE_MODEL_KEY",
+    403: "Check LOREWIRE_MODEL_KEY",
+    404: "Check LOREWIRE_MODEL, and LOREWIRE_MODEL_URL, which mostly ends in /v1",
+}
+
 
 @dataclass(frozen=True)
 class ChatMessage:
@@ -99,7 +105,7 @@ class ChatModel:
         except openai.APIStatusError as error:
             raise self._unavailable(name, _say_status(error)) from error
         except openai.APIConnectionError as error:
-            reason = f"it can't be reached ({_first_line(error.__cause__ or error)})"
+            reason = _say_unreached(error.__cause__ or error)
             raise self._unavailable(name, reason) from error
         except ModelUnavailableError:
             raise
@@ -119,7 +125,7 @@ class ChatModel:
         except TimeoutError:
             return str(self._unavailable(self.model, "it does not answer"))
         except Exception as error:
-            return str(self._unavailable(self.model, f"it can't be reached ({_first_line(error)})"))
+            return str(self._unavailable(self.model, _say_unreached(error)))
         return None
 
     async def close(self) -> None:
@@ -205,12 +211,18 @@ def _usage(counted: Any) -> Usage | None:
 
 
 def _without_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    parts = urlsplit(url)  # some servers take a key in the query
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _say_status(error: openai.APIStatusError) -> str:
-    return f"it answers HTTP {error.status_code} ({_first_line(error.message)})"
+    said = f"it answers HTTP {error.status_code} ({_first_line(error.message)})"
+    hint = _HINTS.get(error.status_code)
+    return f"{said}. {hint}" if hint else said
+
+
+def _say_unreached(error: BaseException) -> str:
+    return f"it can't be reached ({_first_line(error)}). Check LOREWIRE_MODEL_URL and that it runs"
 
 
 def _first_line(error: object) -> str:

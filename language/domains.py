@@ -2,13 +2,30 @@
 
 import tomllib
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("no NUL character, which PostgreSQL can't store")
+    return text
+
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Text = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_storable)
+]
 
 
 class DomainError(Exception):
@@ -45,9 +62,18 @@ def load_domains(folder: Path | None = None) -> dict[str, Domain]:
             raise DomainError(f"{source} is not a folder. LOREWIRE_DOMAINS_DIR must name one.")
         for file in sorted(source.iterdir(), key=lambda file: file.name):
             if file.name.endswith(".toml"):
-                domain = _parse(file.name, file.read_text(encoding="utf-8"))
+                domain = _parse(file.name, _read(file))
                 domains[domain.name] = domain
     return domains
+
+
+def _read(file: Traversable) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DomainError(f"{file.name} is not UTF-8 text: {error}.") from None
+    except OSError as error:
+        raise DomainError(f"{file.name} can't be read: {error.strerror}.") from None
 
 
 def _parse(file_name: str, text: str) -> Domain:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from language.plain_text import paragraphs, with_emphasis
 
@@ -36,7 +36,7 @@ class ExtractedStatement:
     said_by: str | None  # whose words are reported
     valid_from: str | None  # when it holds, in the text's own words
     valid_to: str | None
-    confidence: float  # 0.9: a named subject and object; 0.7: one of them; 0.5: neither
+    confidence: float  # 0.9: a named subject; 0.7: "he" or "she" resolved; 0.5: anything else
 
 
 class Extractor(Protocol):
@@ -76,11 +76,14 @@ class SpacyExtractor:
             import spacy
         except ImportError as error:
             raise ExtractorMissingError(
-                "spaCy is not installed. Run `pip install 'lorewire[embedded]'`."
+                "spaCy is not installed. Run `pip install 'lorewire[embedded]'`, "
+                "then `lorewire model install`."
             ) from error
         for model in MODELS:
             if spacy.util.is_package(model):
                 self._nlp = spacy.load(model)
+                lemmatizer: Any = self._nlp.get_pipe("lemmatizer")
+                self._verbs = lemmatizer.lookups.get_table("lemma_index")["verb"]
                 return
         raise ExtractorMissingError(
             "spaCy's English model is not installed. Run `lorewire model install`."
@@ -96,18 +99,19 @@ class SpacyExtractor:
         known_names: Sequence[str] = (),
     ) -> list[ExtractedStatement]:
         """The statements of a text, see `Extractor`."""
-        from language.spacy_rules import ClauseReader
+        from language.spacy_rules import ClauseReader, parse
 
-        reader = ClauseReader(speaker, addressee, frozenset(name.lower() for name in known_names))
+        text = text[:MAX_CHARS]
+        known = frozenset(name.lower() for name in known_names)
+        reader = ClauseReader(speaker, addressee, known, self._verbs)
         found: dict[tuple[str, ...], ExtractedStatement] = {}
-        for start, paragraph in paragraphs(text[:MAX_CHARS]):
-            for sentence in self._nlp(paragraph).sents:
+        for start, paragraph in paragraphs(text):
+            for sentence in parse(self._nlp, paragraph, known_names).sents:
                 words = [token for token in sentence if not token.is_space]
                 if not words:
                     continue
                 begin = start + words[0].idx
-                end = start + words[-1].idx + len(words[-1])
-                quote = with_emphasis(text, begin, end)
+                quote = with_emphasis(text, begin, start + words[-1].idx + len(words[-1]))
                 for statement in reader.read(sentence, quote):
                     key = (statement.subject, statement.predicate, statement.object)
                     found.setdefault((*key, statement.polarity, statement.modality), statement)

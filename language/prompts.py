@@ -1,5 +1,7 @@
 """Prompts: instructions, notes from memory and graph, the last turns, the query."""
 
+import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,9 +14,14 @@ from language.domains import Domain
 
 NOTES_HEADING = "Notes from earlier, for you only, not part of this talk:"
 CUT_MARK = " [...]"
-CHARS_PER_TOKEN = 3  # English has 4 to 5, code and other languages less: rather too many than cut
 TOKENS_PER_MESSAGE = 8  # what chat templates put around each message
 MEMORY_SHARE = 0.5  # of what is left for notes; the last turns come before, facts after
+NOTE_SHARE = 0.25  # of that, for one note: a file that was pasted leaves room for other memories
+
+# Bytes of which three make a token, and those of which it takes one and a half; others are one.
+_CHEAP = b"abcdefghijklmnopqrstuvwxyz "
+_NOT_ASCII = bytes(range(128, 256))
+_RUN = re.compile(rb"[a-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,22 @@ class Prompt:
 
 
 def estimate_tokens(text: str) -> int:
-    """Tokens of a text for a model whose tokenizer is unknown: on the safe side for English.
+    """Tokens of a text for a model whose tokenizer is unknown.
 
-    Counts UTF-8 bytes, since text in other scripts takes more tokens than characters.
+    Goes by UTF-8 bytes. Small vocabularies spell out what is not plain words: SmolLM2's takes one
+    token for each digit and two for a Chinese character. Against it, this gives 1.5 times the
+    tokens of English prose, 1.0 to 1.7 times those of other languages and of code, 0.9 to 1.0 times
+    those of figures and UUIDs, and 0.8 times those of invented names, one after the other.
+    Larger vocabularies mostly take fewer.
     """
-    return len(text.encode(errors="replace")) // CHARS_PER_TOKEN + 1
+    data = text.encode(errors="replace")
+    dear = data.translate(None, _CHEAP)
+    others = len(dear.translate(None, _NOT_ASCII))
+    thirds = (len(data) - len(dear)) + 2 * (len(dear) - others) + 3 * others
+    # Letters among figures, as in a UUID, are no word: they are spelled out too.
+    mixed = (run for run in _RUN.findall(data) if not run.isalpha() and not run.isdigit())
+    thirds += 2 * sum(len(run.translate(None, b"0123456789")) for run in mixed)
+    return thirds // 3 + 1
 
 
 def write_prompt(
@@ -67,11 +85,13 @@ def write_prompt(
     notes_left = int(left * MEMORY_SHARE) if recalled or facts else 0
     shown_turns, used = _newest_that_fit(turns, left - notes_left)
     left -= used
+    max_note = int(left * NOTE_SHARE)
     memories = [
-        f"- {memory.said_at:%Y-%m-%d} {memory.speaker}: {memory.text}" for memory in recalled
+        _note(f"{memory.said_at:%Y-%m-%d} {memory.speaker}: {memory.text}", max_note)
+        for memory in recalled
     ]
     shown_memories, used = _first_that_fit(memories, left)
-    shown_facts, _ = _first_that_fit([f"- {fact}" for fact in facts], left - used)
+    shown_facts, _ = _first_that_fit([_note(fact, max_note) for fact in facts], left - used)
     messages = [
         ChatMessage("system", _system(domain.instructions, shown_memories, shown_facts)),
         *shown_turns,
@@ -102,8 +122,14 @@ def _with_context(query: str, context: Mapping[str, Any]) -> str:
 def _cut(text: str, max_tokens: int) -> str:
     if estimate_tokens(text) <= max_tokens:
         return text
-    kept = text.encode()[: max(0, max_tokens - 4) * CHARS_PER_TOKEN].decode(errors="ignore")
-    return kept + CUT_MARK
+    left = max_tokens - estimate_tokens(CUT_MARK)
+    fitting = bisect_right(range(len(text)), left, key=lambda end: estimate_tokens(text[:end]))
+    return text[: max(fitting - 1, 0)] + CUT_MARK
+
+
+def _note(text: str, max_tokens: int) -> str:
+    """One line, so that what somebody said can't pass for a heading or another note."""
+    return _cut(f"- {' '.join(text.split())}", max_tokens)
 
 
 def _newest_that_fit(

@@ -1,6 +1,8 @@
 """Words as a search compares them: without stop words, reduced to their stems."""
 
 import re
+import threading
+import unicodedata
 from functools import lru_cache
 
 import snowballstemmer
@@ -9,6 +11,7 @@ MAX_KNOWN_WORDS = 50_000  # of all sessions; the words of a language come again 
 
 # A number, a word, or a code such as B-14, SHOP-482, v2.1: kept whole.
 _WORD = re.compile(r"[^\W_]+(?:['\u2019.\-][^\W_]+)*")
+_CLITIC = re.compile(r"'(?:s|t|re|ve|ll|d|m)$")  # Kira's, don't
 
 # PostgreSQL's list for English (snowball/stopwords/english.stop), 127 words.
 STOP_WORDS = frozenset(
@@ -23,27 +26,28 @@ STOP_WORDS = frozenset(
     """.split()  # noqa: SIM905  (a list of 127 strings reads worse)
 )
 
+# The stemmer keeps the word in itself while it works, and searches run in threads: without the lock
+# they get stems of each other's words, and the cache keeps these.
 _stemmer = snowballstemmer.stemmer("english")
+_stemming = threading.Lock()
 
 
 def content_stems(text: str) -> list[str]:
     """The stems of a text's words, in order, with repeats, stop words left out.
 
-    A code such as "B-14" gives itself and its parts, so that it is found by either.
+    A code such as "B-14", or a name such as "O'Brien", gives itself and its parts, so that it is
+    found by either.
     """
     stems: list[str] = []
-    for match in _WORD.finditer(text):
+    for match in _WORD.finditer(unicodedata.normalize("NFC", text)):
         stems.extend(_stems_of(match.group().lower()))
     return stems
 
 
 @lru_cache(maxsize=MAX_KNOWN_WORDS)
 def _stems_of(word: str) -> tuple[str, ...]:
-    whole = word.replace("\u2019", "'")
-    if "'" in whole:
-        whole = whole.partition("'")[0]  # Kira's, don't
-    parts = re.split(r"[.\-]", whole)
-    if len(parts) == 1:
-        return () if whole in STOP_WORDS else (_stemmer.stemWord(whole),)
-    stems = [_stemmer.stemWord(part) for part in parts if part not in STOP_WORDS]
-    return (whole, *stems)
+    whole = _CLITIC.sub("", word.replace("\u2019", "'"))
+    parts = re.split(r"['.\-]", whole)
+    with _stemming:
+        stems = [_stemmer.stemWord(part) for part in parts if part not in STOP_WORDS]
+    return tuple(stems) if len(parts) == 1 else (whole, *stems)

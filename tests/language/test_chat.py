@@ -151,11 +151,14 @@ async def test_nonsense_is_no_reply(scripted: ScriptedModel, chat: ChatModel, bo
 
 
 async def test_a_server_that_is_not_there_is_said_without_the_password() -> None:
-    chat = ChatModel(base_url="http://ada:secret@127.0.0.1:9/v1", model="m", api_key="key")
+    chat = ChatModel(
+        base_url="http://ada:secret@127.0.0.1:9/v1?key=secret", model="m", api_key="key"
+    )
 
     _, sentence = await failure(chat)
 
     assert "can't be reached" in sentence
+    assert "LOREWIRE_MODEL_URL" in sentence
     assert "secret" not in sentence
     assert "secret" not in str(await chat.check())
     await chat.close()
@@ -179,6 +182,36 @@ async def test_closing_the_stream_stops_the_model(scripted: ScriptedModel, chat:
     async with asyncio.timeout(2):
         while scripted.open_streams:
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("pieces", [0, 1])
+async def test_cancelling_whoever_reads_stops_the_model(
+    scripted: ScriptedModel, chat: ChatModel, pieces: int
+) -> None:
+    scripted.hang_after(pieces)
+    reading = asyncio.create_task(reply(chat))
+    async with asyncio.timeout(2):
+        while not scripted.open_streams:
+            await asyncio.sleep(0.01)
+
+        reading.cancel()
+
+        while scripted.open_streams:
+            await asyncio.sleep(0.01)
+    assert reading.cancelled()
+
+
+@pytest.mark.parametrize(
+    ("status", "setting"), [(401, "LOREWIRE_MODEL_KEY"), (404, "LOREWIRE_MODEL,")]
+)
+async def test_what_to_check_is_said(
+    scripted: ScriptedModel, chat: ChatModel, status: int, setting: str
+) -> None:
+    scripted.fail(status)
+
+    _, sentence = await failure(chat)
+
+    assert setting in sentence
 
 
 async def test_check_tells_a_good_server_from_a_bad_one(

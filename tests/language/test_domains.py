@@ -49,6 +49,7 @@ def test_a_folder_adds_domains_and_replaces_built_in_ones(tmp_path: Path) -> Non
         (GOOD.replace('["Ada plays chess."]', '"Ada"'), "`seed`"),
         (GOOD + 'name = "other"', "`name`"),
         (GOOD.replace("Be brief.", " "), "`instructions`"),
+        (GOOD.replace("Ada plays chess.", "Ada\\u0000"), "`seed.0`"),
     ],
 )
 def test_a_bad_file_is_said_with_the_field(tmp_path: Path, text: str, words: str) -> None:
@@ -63,3 +64,17 @@ def test_a_bad_file_is_said_with_the_field(tmp_path: Path, text: str, words: str
 def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
     with pytest.raises(DomainError, match="LOREWIRE_DOMAINS_DIR"):
         load_domains(tmp_path / "nowhere")
+
+
+def test_a_file_that_is_not_utf_8_is_said(tmp_path: Path) -> None:
+    (tmp_path / "chess.toml").write_bytes(b'title = "\xff"')
+
+    with pytest.raises(DomainError, match=r"chess\.toml is not UTF-8"):
+        load_domains(tmp_path)
+
+
+def test_a_file_that_can_not_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "chess.toml").mkdir()
+
+    with pytest.raises(DomainError, match=r"chess\.toml can't be read"):
+        load_domains(tmp_path)
