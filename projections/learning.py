@@ -12,7 +12,8 @@ from events.knowledge import Knowledge, Statement, knowledge_id
 from events.log import Log, Recorded
 from events.session import Session
 from language.domains import Domain
-from language.extraction import ExtractedStatement, Extractor
+from language.extraction import Extractor
+from language.statements import ExtractedStatement
 from projections import positions
 from projections.follower import stored_position
 

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from language.domains import load_domains
 from language.extraction import (
     MAX_STATEMENTS,
-    ExtractedStatement,
     Extractor,
     ExtractorMissingError,
     SpacyExtractor,
     load_extractor,
 )
 from language.plain_text import blank_markup, paragraphs
+from language.statements import ExtractedStatement
 
 # "subject | predicate | object", and polarity and modality where they are not "yes fact".
 CASES: dict[str, list[str]] = {

@@ -16,7 +16,8 @@ from events.knowledge import Knowledge, knowledge_id
 from events.log import Log, Recorded
 from events.session import SessionConfig
 from language.domains import load_domains
-from language.extraction import ExtractedStatement, Extractor
+from language.extraction import Extractor
+from language.statements import ExtractedStatement
 from projections.follower import Follower, stored_position
 from projections.learning import SNAPSHOT_EVENTS, LearningPolicy
 from projections.positions import LEARNING
