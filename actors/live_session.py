@@ -73,7 +73,7 @@ class LiveSession:
         """
         for _ in range(MAX_DECISIONS):
             session = await self.current()
-            result = decide(session)
+            result = self._decide(decide, session)
             events: list[Any] = list(session.collect_events())
             if not events:
                 return Decided(result, [], [])
@@ -89,6 +89,14 @@ class LiveSession:
                 self._take_snapshot(session, events)
                 return Decided(result, events, positions)
         raise StreamConflictError(f"Session {self._id} is being changed elsewhere. Try again.")
+
+    def _decide(self, decide: Callable[[Session], T], session: Session) -> T:
+        try:
+            return decide(session)
+        except BaseException:
+            if session.pending_events:  # half a decision must not be stored with the next one
+                self._session = None
+            raise
 
     async def past_turns(self, limit: int) -> list[PastTurn]:
         """The last turns that have a reply, oldest first."""

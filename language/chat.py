@@ -78,6 +78,8 @@ class ChatModel:
         self._gap_timeout_s = gap_timeout_s
         self._turn_timeout_s = turn_timeout_s
         self._refuses_usage = False
+        self._checked_at: float | None = None  # on the monotonic clock
+        self._problem: str | None = None
         self._client = openai.AsyncOpenAI(
             base_url=base_url,
             api_key=api_key or "none",  # servers that need none accept any
@@ -113,8 +115,18 @@ class ChatModel:
             reason = f"what it sends is no chat completion, or broke off ({_first_line(error)})"
             raise self._unavailable(name, reason) from error
 
-    async def check(self) -> str | None:
-        """None where the server answers, else a sentence that says what is wrong."""
+    async def check(self, *, max_age_s: float = 0.0) -> str | None:
+        """None where the server answers, else a sentence that says what is wrong.
+
+        What was found up to `max_age_s` ago is said again: a remote server may count requests.
+        """
+        now = time.monotonic()
+        if self._checked_at is None or now - self._checked_at >= max_age_s:
+            self._problem = await self._find_problem()
+            self._checked_at = now
+        return self._problem
+
+    async def _find_problem(self) -> str | None:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 await self._client.models.list()

@@ -15,6 +15,7 @@ from web.api import ApiHandler
 
 logger = logging.getLogger(__name__)
 
+MODEL_CHECK_AGE_S = 30.0  # load balancers ask every few seconds, and the model may be far away
 CHECK_TIMEOUT_S = 2.0  # a load balancer does not wait longer
 
 SESSION_ACTORS = prometheus_client.Gauge("lorewire_session_actors", "Live session actors")
@@ -50,7 +51,7 @@ class HealthHandler(OperationsHandler):
         """Whether the server can do its work; 503 where the event store does not answer."""
         counts = await self.counts()
         event_store = await self._check_event_store()
-        model = await self.services.model.check()
+        model = await self.services.model.check(max_age_s=MODEL_CHECK_AGE_S)
         is_healthy = event_store is None
         self.answer(
             {

@@ -236,3 +236,11 @@ async def test_counts_that_are_none_are_left_out(
     )
 
     assert await reply(chat) == ["x", Finished("scripted", None, "stop")]
+
+
+async def test_a_check_may_be_remembered(scripted: ScriptedModel, chat: ChatModel) -> None:
+    assert await chat.check(max_age_s=60) is None
+    scripted.fail(500)
+
+    assert await chat.check(max_age_s=60) is None
+    assert "HTTP 500" in str(await chat.check())
