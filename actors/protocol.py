@@ -46,6 +46,7 @@ class Code:
 class Close:
     """WebSocket close codes."""
 
+    BAD_PARAMETER = 1008
     NO_SUCH_SESSION = 4004
     SESSION_DELETED = 4010
     HEARTBEAT_TIMEOUT = 4008

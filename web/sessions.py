@@ -8,8 +8,10 @@ from uuid import UUID
 import orjson
 from tornado.iostream import StreamClosedError
 
+from actors.directory import unknown_domain
 from actors.messages import AskQuery, Delete, Reconfigure, StopListening
 from actors.protocol import (
+    MAX_ID_CHARS,
     Code,
     GetStatus,
     Message,
@@ -86,9 +88,7 @@ class SessionHandler(ApiHandler):
         status = await self.read(session_id, GetStatus())
         config = None if body.config is None else body.config.over(status["config"])
         if config is not None and config.domain not in self.services.domains:
-            raise RefusedError(
-                Code.INVALID_DATA, f"`config.domain` {config.domain!r} is not known."
-            )
+            raise unknown_domain(config.domain, self.services.domains)
         cause = Cause(user_id(self) or status["user_id"])
         await self.directory.ask(session_id, Reconfigure(body.title, config, cause))
         await self.get(text)
@@ -120,8 +120,7 @@ class QueryHandler(ApiHandler):
         wants_events = data.get("stream") is True
         query = parse_data(Query, {"stream": False, **data})
         assert isinstance(query, Query)
-        request_id = self.request.headers.get("Idempotency-Key")
-        cause = Cause(user_id(self) or "anonymous", request_id=request_id and request_id[:64])
+        cause = Cause(user_id(self) or "anonymous", request_id=self._idempotency_key())
         messages: asyncio.Queue[Message] = asyncio.Queue()
         listen = messages.put_nowait
         self._hang_up = lambda: self.directory.tell_live(session_id, StopListening(listen))
@@ -130,6 +129,14 @@ class QueryHandler(ApiHandler):
             await self._stream(messages)
         else:
             await self._answer_when_done(session_id, messages)
+
+    def _idempotency_key(self) -> str | None:
+        key = self.request.headers.get("Idempotency-Key")
+        if key is not None and not 0 < len(key) <= MAX_ID_CHARS:
+            raise RefusedError(
+                Code.INVALID_DATA, f"`Idempotency-Key` must have 1 to {MAX_ID_CHARS} characters."
+            )
+        return key
 
     def on_connection_close(self) -> None:
         """The client is gone: the turn goes on, nobody listens."""

@@ -61,15 +61,12 @@ class SessionSocket(Socket):
         if session_id is None:
             self.close(Close.NO_SUCH_SESSION, "no such session")
             return
-        connection = Connection(
-            session_id=session_id,
-            user_id=user_id(self) or "anonymous",
-            stream_partials=flag(self, "stream", default=True),
-            remote=self.request.remote_ip or "",
-            user_agent=self.request.headers.get("User-Agent", ""),
-            write=self.write_payload,
-            close_socket=self._close_for,
-        )
+        try:
+            connection = self._make_connection(session_id)
+        except RefusedError as error:
+            self.write_payload(error_message(error, session_id).payload)
+            self.close(Close.BAD_PARAMETER, str(error)[:MAX_REASON_CHARS])
+            return
         self._session_id = session_id
         self._look_for_life()
         self._actor = self._directory.ref(session_id)
@@ -87,6 +84,17 @@ class SessionSocket(Socket):
             self._connection = None
             logger.exception("A connection to session %s failed", session_id)
             self.close(Close.INTERNAL, "internal fault")
+
+    def _make_connection(self, session_id: UUID) -> Connection:
+        return Connection(
+            session_id=session_id,
+            user_id=user_id(self) or "anonymous",
+            stream_partials=flag(self, "stream", default=True),
+            remote=self.request.remote_ip or "",
+            user_agent=self.request.headers.get("User-Agent", ""),
+            write=self.write_payload,
+            close_socket=self._close_for,
+        )
 
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
         """Check a request and tell the session's actor."""

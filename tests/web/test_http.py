@@ -200,6 +200,20 @@ async def test_an_idempotency_key_makes_a_query_retryable(server: Server) -> Non
     assert len(server.model.requests) == 1
 
 
+async def test_an_idempotency_key_that_is_too_long_is_refused(server: Server) -> None:
+    session_id = await server.open_session()
+
+    status, answer = await server.http(
+        "POST",
+        f"/api/v1/sessions/{session_id}/query",
+        {"message": "Hello"},
+        headers={"Idempotency-Key": "k" * 65},
+    )
+
+    assert (status, answer["code"]) == (422, "invalid_data")
+    assert "`Idempotency-Key`" in answer["error"]
+
+
 async def test_whoever_hangs_up_does_not_stop_the_turn(server: Server) -> None:
     session_id = await server.open_session()
     watcher = await server.connect(session_id)

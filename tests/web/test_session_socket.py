@@ -165,6 +165,23 @@ async def test_an_unknown_session_closes_with_4004(server: Server) -> None:
     assert len(server.directory) == 0
 
 
+@pytest.mark.parametrize(
+    ("parameters", "field"), [({"stream": "maybe"}, "`stream`"), ({"user_id": ""}, "`user_id`")]
+)
+async def test_a_wrong_parameter_is_said_and_closes_with_1008(
+    server: Server, parameters: dict[str, str], field: str
+) -> None:
+    session_id = await server.open_session()
+
+    socket = await server.dial(f"/api/v1/ws/sessions/{session_id}", **parameters)
+    error = await socket.receive()
+
+    assert error is not None
+    assert (error["type"], error["data"]["code"]) == ("error", "invalid_data")
+    assert field in error["data"]["error"]
+    assert (await socket.closed())[0] == 1008
+
+
 async def test_a_deleted_session_closes_with_4010_and_stays_closed(server: Server) -> None:
     session_id = await server.open_session()
     socket = await server.connect(session_id)
