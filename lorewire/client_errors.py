@@ -42,7 +42,7 @@ class ConnectionLostError(ConnectionClosedError):
 
 
 class NotAllowedError(ConnectionClosedError):
-    """Closed for good: the server does not know who we are, or the session is somebody else's."""
+    """Closed for good: the server does not know us, or not what we ask for."""
 
     sentence = "The server does not let us in"
 
@@ -54,6 +54,7 @@ class SessionGoneError(ConnectionClosedError):
 
 
 FINAL_CODES: Mapping[int, type[ConnectionClosedError]] = {
+    1008: NotAllowedError,
     4001: NotAllowedError,
     4003: NotAllowedError,
     4004: SessionGoneError,
