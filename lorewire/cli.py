@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
 
 import typer
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Output = Literal["text", "jsonl"]
 Url = Annotated[str, typer.Option("--url", envvar="LOREWIRE_URL", help="Where the server listens.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -124,13 +125,24 @@ def sessions(
 @app.command()
 def replay(
     session: Annotated[str, typer.Argument(help="Its id.")],
-    after: Annotated[int, typer.Option(min=0, help="Begin after this position.")] = 0,
+    first: Annotated[int, typer.Option("--from", min=0, help="The first position.")] = 0,
+    last: Annotated[int | None, typer.Option("--to", min=0, help="The last position.")] = None,
+    output: Annotated[
+        Output, typer.Option("--format", help="For people, or for scripts.")
+    ] = "text",
+    speed: Annotated[
+        str | None, typer.Option(help="As 1x or 10x: wait as long as it took, or a tenth.")
+    ] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Print what happened in a session, in order, with positions and times."""
     from lorewire.replay import replay
 
-    _run(replay(url, session, after=after))
+    _run(
+        replay(
+            url, session, first=first, last=last, as_json=output == "jsonl", speed=_factor(speed)
+        )
+    )
 
 
 @model_app.command("install")
@@ -143,6 +155,19 @@ def install_models() -> None:
     except ModelInstallError as error:
         _fail(str(error))
     print(f"Installed {', '.join(installed)}." if installed else "The models are installed.")
+
+
+def _factor(speed: str | None) -> float | None:
+    """The number in a factor such as 10x."""
+    if speed is None:
+        return None
+    try:
+        factor = float(speed.removesuffix("x"))
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < float("inf"):
+        raise typer.BadParameter("expected a factor such as 1x or 10x", param_hint="--speed")
+    return factor
 
 
 def _settings(**options: object) -> "Settings":

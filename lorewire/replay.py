@@ -1,25 +1,57 @@
 """What happened in a session, as lines that a person can read."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
+
+import orjson
 
 from lorewire.client import Client
 from lorewire.terminal import printable
 
+NEVER = "1970-01-01T00:00:00+00:00"  # the time of an event that can't be read
 PAGE = 500  # events for each request
 MAX_TEXT_CHARS = 200  # of what was said, in one line
 
 
-async def replay(url: str, session_id: str, *, after: int = 0) -> None:
-    """Print every stored event of a session after a position, in order."""
+async def replay(
+    url: str,
+    session_id: str,
+    *,
+    first: int = 0,
+    last: int | None = None,
+    as_json: bool = False,
+    speed: float | None = None,
+) -> None:
+    """Print every stored event of a session between two positions (both included), in order.
+
+    As one line for people, or as one JSON object a line. `speed` 1.0 takes the time that it took,
+    10.0 a tenth of it; None does not wait.
+    """
+    told_at: datetime | None = None
     async with Client(url) as client:
-        has_more = True
-        while has_more:
-            page = await client.events(session_id, after=after, limit=PAGE)
-            for event in page["events"]:
-                print(line_of(event))
-                after = event["position"]
-            has_more = page["has_more"]
+        async for event in _events(client, session_id, first, last):
+            happened_at = datetime.fromisoformat(event.get("timestamp", NEVER))
+            if speed is not None and told_at is not None:
+                await asyncio.sleep(max(0.0, (happened_at - told_at).total_seconds() / speed))
+            told_at = happened_at
+            print(orjson.dumps(event).decode() if as_json else line_of(event), flush=True)
+
+
+async def _events(
+    client: Client, session_id: str, first: int, last: int | None
+) -> AsyncIterator[dict[str, Any]]:
+    after = first - 1
+    has_more = True
+    while has_more:
+        page = await client.events(session_id, after=max(after, 0), limit=PAGE)
+        for event in page["events"]:
+            after = event["position"]
+            if last is not None and after > last:
+                return
+            yield event
+        has_more = page["has_more"]
 
 
 def line_of(event: dict[str, Any]) -> str:

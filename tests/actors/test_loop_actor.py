@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-import time
 from typing import Any
 
 import pykka
@@ -296,7 +295,4 @@ def test_get_returns_when_another_thread_sets_the_result() -> None:
     future: LoopFuture[str] = LoopFuture()
     threading.Timer(0.02, future.set, args=("here",)).start()
 
-    started = time.monotonic()
-
     assert future.get(timeout=5) == "here"
-    assert time.monotonic() - started < 5

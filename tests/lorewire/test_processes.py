@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,8 +155,6 @@ def test_a_child_ends_when_its_parent_is_killed() -> None:
 
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
-    started = time.monotonic()
     psutil.wait_procs([orphan], timeout=5)
 
     assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
-    assert time.monotonic() - started < 5

@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import statistics
 import sys
 import tempfile
 import threading
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from events.log import Log
@@ -40,10 +40,8 @@ def projecting(database_url: str) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        stopped_at = time.monotonic()
         thread.join(10)
     assert not thread.is_alive()
-    assert time.monotonic() - stopped_at < 2.0
 
 
 async def caught_up(pool: Pool) -> None:
@@ -71,23 +69,23 @@ async def test_every_view_follows_the_conversation(
     assert row.turns_total == 1
 
 
-async def test_memory_has_moved_some_milliseconds_after_a_commit(
-    scenario: Scenario, pool: Pool, migrated_database_url: str
+async def test_a_commit_moves_memory_without_waiting_for_the_poll(
+    scenario: Scenario,
+    pool: Pool,
+    migrated_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    delays_ms = []
+    monkeypatch.setattr("projections.follower.POLL_S", 60.0)  # only a notification wakes it in time
     with projecting(migrated_database_url):
         session_id = scenario.open()
         await caught_up(pool)
         for number in range(10):
             scenario.ask(session_id, f"Number {number}?")
-            committed_at = time.monotonic()
             head = scenario.log.head()
-            while (await read_positions(pool)).views[MEMORY] < head:
-                await asyncio.sleep(0)
-            delays_ms.append((time.monotonic() - committed_at) * 1000)
+            async with asyncio.timeout(10):
+                while (await read_positions(pool)).views[MEMORY] < head:
+                    await asyncio.sleep(0.005)
             await caught_up(pool)
-
-    assert statistics.median(delays_ms) < 100  # some 5 on an idle machine
 
 
 async def test_the_projector_goes_on_after_the_loss_of_all_connections(
