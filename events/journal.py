@@ -55,11 +55,6 @@ class Append:
     answer: "asyncio.Future[list[int]]"
     deadline: float  # on the monotonic clock
 
-    @property
-    def stream_id(self) -> UUID | str:
-        """The stream that is appended to."""
-        return self.events[0].originator_id
-
 
 Outcome = tuple["asyncio.Future[list[int]]", list[int] | Exception]
 
@@ -108,7 +103,8 @@ class JournalActor(pykka.ThreadingActor):
             try:
                 if is_doubtful:
                     batch = self._without_decided(batch)
-                batch = _without_second_writers(batch)
+                    if not batch:
+                        return
                 positions = self._recorder.insert_events(
                     [event for append in batch for event in append.events]
                 )
@@ -144,25 +140,23 @@ class JournalActor(pykka.ThreadingActor):
         """Answer what the log has already decided; what is left is not stored.
 
         An append whose very events are stored was ours: its commit succeeded although we were not
-        told. Other events under its versions are a conflict, for it and for what it leads to.
+        told. Other events under its versions are a conflict.
         """
         stored = self._recorder.find_events(
             [(e.originator_id, e.originator_version) for append in batch for e in append.events]
         )
         left: list[Append] = []
         outcomes: list[Outcome] = []
-        lost_streams: set[UUID | str] = set()
         for append in batch:
             found = [stored.get((e.originator_id, e.originator_version)) for e in append.events]
-            if append.stream_id not in lost_streams and not any(found):
+            if not any(found):
                 left.append(append)
-            elif append.stream_id not in lost_streams and all(
+            elif all(
                 row is not None and row[1:] == (event.topic, event.state)
                 for row, event in zip(found, append.events, strict=True)
             ):
                 outcomes.append((append.answer, [row[0] for row in found if row]))
             else:
-                lost_streams.add(append.stream_id)
                 outcomes.append((append.answer, _conflict(append)))
         _answer(outcomes)
         return left
@@ -176,20 +170,27 @@ class Journal:
         self._mapper: Mapper[UUID] = log.mapper
         self._timeout_s = timeout_s
         self._actor = JournalActor.start(log.recorder)
-        self.last_position = 0  # the newest position that this process has committed
+        self._under_way: set[UUID | str] = set()  # streams that are being appended to
 
     def append(self, events: Iterable[DomainEventProtocol[UUID]]) -> "asyncio.Future[list[int]]":
         """Store new events of one stream; resolves to their positions when they are durable.
 
         Called on an event loop. The future fails with StreamConflictError where another writer was
         first, and with LogUnavailableError after `timeout_s` without a database.
+
+        One append of a stream at a time: a later one was decided on what an earlier one may fail to
+        store, and the version check could not know. Raises RuntimeError otherwise.
         """
         answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         stored = [self._mapper.to_stored_event(event) for event in events]
         if not stored:
             answer.set_result([])
             return answer
-        answer.add_done_callback(self._remember)
+        stream_id = stored[0].originator_id
+        if stream_id in self._under_way:
+            raise RuntimeError(f"Stream {stream_id} is being appended to: wait for the answer.")
+        self._under_way.add(stream_id)
+        answer.add_done_callback(lambda _answer: self._under_way.discard(stream_id))
         WAITING_APPENDS.inc()
         self._actor.tell(Append(stored, answer, time.monotonic() + self._timeout_s))
         return answer
@@ -198,31 +199,9 @@ class Journal:
         """Commit what waits, then stop. Blocks."""
         self._actor.stop()
 
-    def _remember(self, answer: "asyncio.Future[list[int]]") -> None:
-        if not answer.cancelled() and answer.exception() is None:
-            self.last_position = max(self.last_position, answer.result()[-1])
-
 
 def _count_events(batch: list[Append]) -> int:
     return sum(len(append.events) for append in batch)
-
-
-def _without_second_writers(batch: list[Append]) -> list[Append]:
-    """Refuse appends that write what another append of this batch writes, and what follows them."""
-    written: set[tuple[UUID | str, int]] = set()
-    lost_streams: set[UUID | str] = set()
-    left: list[Append] = []
-    outcomes: list[Outcome] = []
-    for append in batch:
-        keys = {(event.originator_id, event.originator_version) for event in append.events}
-        if append.stream_id in lost_streams or keys & written:
-            lost_streams.add(append.stream_id)
-            outcomes.append((append.answer, _conflict(append)))
-        else:
-            written |= keys
-            left.append(append)
-    _answer(outcomes)
-    return left
 
 
 def _without_expired(batch: list[Append]) -> list[Append]:
@@ -239,7 +218,8 @@ def _without_expired(batch: list[Append]) -> list[Append]:
 def _conflict(append: Append) -> StreamConflictError:
     REFUSED_APPENDS.labels("conflict").inc()
     return StreamConflictError(
-        f"Stream {append.stream_id} already has a version {append.events[0].originator_version}."
+        f"Stream {append.events[0].originator_id} already has a version"
+        f" {append.events[0].originator_version}."
     )
 
 

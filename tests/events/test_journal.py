@@ -61,7 +61,6 @@ async def test_an_append_is_answered_with_its_positions(log: Log, journal: Journ
 
     stored = log.read_session(session.id, limit=10)
     assert [one.position for one in stored] == positions
-    assert journal.last_position == positions[-1]
 
 
 async def test_appends_that_arrive_together_share_commits(log: Log, journal: Journal) -> None:
@@ -112,37 +111,35 @@ async def test_a_conflict_fails_its_own_stream_only(log: Log, journal: Journal) 
     assert stream_of(log, session) == [1, 2]
 
 
-async def test_what_follows_a_conflict_in_the_same_stream_fails_too(
-    log: Log, journal: Journal
-) -> None:
+async def test_a_stream_is_appended_to_once_at_a_time(journal: Journal) -> None:
     session = open_session()
-    await journal.append(session.collect_events())
-    elsewhere = await asyncio.to_thread(log.load, Session, session.id)
-    assert elsewhere is not None
-    await journal.append(ask(elsewhere).collect_events())
+    first = journal.append(session.collect_events())
 
-    outcomes = await asyncio.gather(
-        journal.append(ask(session).collect_events()),  # version 2, which is taken
-        journal.append(ask(session).collect_events()),  # version 3, which would be free
-        return_exceptions=True,
-    )
+    with pytest.raises(RuntimeError, match="wait for the answer"):
+        journal.append(ask(session).collect_events())
 
-    assert [type(outcome) for outcome in outcomes] == [StreamConflictError] * 2
-    assert stream_of(log, session) == [1, 2]
+    await first
+    await journal.append(ask(session).collect_events())
 
 
-async def test_two_writers_of_one_stream_in_one_batch(log: Log, journal: Journal) -> None:
+async def test_of_two_writers_of_one_version_one_is_stored(log: Log, journal: Journal) -> None:
     session = open_session()
     await journal.append(session.collect_events())
     copies = [await asyncio.to_thread(log.load, Session, session.id) for _ in range(2)]
+    elsewhere = Journal(log, timeout_s=5.0)
 
     outcomes = await asyncio.gather(
-        *(journal.append(ask(copy).collect_events()) for copy in copies if copy),
+        *(
+            writer.append(ask(copy).collect_events())
+            for writer, copy in zip((journal, elsewhere), copies, strict=True)
+            if copy
+        ),
         return_exceptions=True,
     )
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["StreamConflictError", "list"]
     assert stream_of(log, session) == [1, 2]
+    await asyncio.to_thread(elsewhere.stop)
 
 
 class CutAfterCommit:
