@@ -360,11 +360,11 @@ class SessionActor(LoopActor):
             if message is not None:
                 self._audience.send(message, getattr(event, "turn_id", None))
             if isinstance(event, Session.ReplyStarted):
-                self._start_turn(event, position)
+                self._start_turn(event, decided.before)
             elif isinstance(event, ENDS):
                 self._finish_turn(event)
 
-    def _start_turn(self, event: Session.ReplyStarted, position: int) -> None:
+    def _start_turn(self, event: Session.ReplyStarted, before: int) -> None:
         session = self._live.loaded
         assert session is not None
         query = self._queries[event.turn_id]
@@ -374,7 +374,7 @@ class SessionActor(LoopActor):
             domain_of(session, self._services),
             tuple(self._past or ()),
             self._index,
-            position,
+            before,
         )
         task = asyncio.create_task(run_turn(context, self._services, self._tell_self))
         self._services.keep(task)

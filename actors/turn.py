@@ -45,7 +45,7 @@ class TurnContext:
     domain: Domain
     past: Sequence[PastTurn]  # oldest first
     index: MemoryIndex
-    position: int  # at which the turn started
+    before: int  # the newest position of the session before the turn
 
 
 def domain_of(session: Session, services: Services) -> Domain:
@@ -108,7 +108,7 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
 
 async def _write_prompt(context: TurnContext, services: Services) -> tuple[Prompt, tuple[str, ...]]:
     query = context.query
-    await _wait_for_memory(context.position, services)
+    await _wait_for_memory(context.before, services)
     shown = {turn.turn_id for turn in context.past} | {query.turn_id}
     found = await context.index.search(
         query.message,

@@ -39,7 +39,7 @@ class Socket(WebSocketHandler):
     def write_payload(self, payload: bytes) -> None:
         """Send one message; does nothing where the client is gone."""
         with contextlib.suppress(WebSocketClosedError):  # on_close tells the actor
-            self.write_message(payload)
+            self.write_message(payload).add_done_callback(_forget_outcome)
 
 
 class SessionSocket(Socket):
@@ -182,3 +182,9 @@ def _session_id(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
+
+
+def _forget_outcome(written: "asyncio.Future[None]") -> None:
+    """A client that went away while it was written to is not worth a traceback."""
+    if not written.cancelled():
+        written.exception()

@@ -1,6 +1,7 @@
 """The session socket, as a client sees it."""
 
 import asyncio
+import gc
 import re
 from typing import Any
 from uuid import UUID, uuid4
@@ -222,6 +223,26 @@ async def test_a_connection_that_is_cut_is_noticed_and_recorded(server: Server) 
 
     _, answer = await server.http("GET", f"/api/v1/sessions/{session_id}/events?limit=1000")
     assert [e["type"] for e in answer["events"]].count("ConnectionClosed") == 1
+
+
+async def test_clients_that_vanish_while_they_are_written_to_leave_no_traceback(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    session_id = await server.open_session()
+    watcher = await server.connect(session_id)
+    server.model.piece_delay_s = 0.002
+    server.model.say(*(["word "] * 100))
+    leaving = [await server.connect(session_id) for _ in range(5)]
+    await watcher.send("query", {"message": "Talk"})
+
+    for socket in leaving:
+        await socket.until("query_response", partial=True)
+        socket.cut()
+    await watcher.until("typing_stop")
+    await asyncio.sleep(0.1)
+    gc.collect()
+
+    assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == []
 
 
 async def test_pings_and_heartbeats_are_echoed_and_not_stored(server: Server) -> None:
