@@ -1,6 +1,5 @@
 """One table from the errors that are expected to what clients are told."""
 
-import logging
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -13,8 +12,6 @@ from events.session import SessionIsDeletedError, TooManyTurnsError, UnknownTurn
 from projections.as_of import AsOfError
 from projections.graph import UnknownEntityError
 from projections.sparql import SparqlError
-
-logger = logging.getLogger(__name__)
 
 
 class NoSuchSessionError(Exception):
@@ -56,7 +53,6 @@ def refusal_of(error: Exception) -> RefusedError:
             if isinstance(error, SparqlError):
                 sentence = f"`query`: {sentence}"
             elif isinstance(error, DATABASE_UNREACHABLE):
-                logger.warning("The database can't be read: %s", error)
                 sentence = "The database does not answer. Try again in a moment."
             return RefusedError(code, sentence)
     raise error

@@ -44,6 +44,11 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Check:
+    """Ask: nothing but whether there is such a session; refused where there is none."""
+
+
+@dataclass(frozen=True)
 class AskQuery:
     """Ask: a query that came over HTTP. Answered with its turn's id and its position.
 

@@ -14,12 +14,18 @@ import pykka
 from actors import reads
 from actors.audience import Audience, Listener
 from actors.connection import Connection
-from actors.errors import EXPECTED_ERRORS, NoSuchSessionError, refusal_of
+from actors.errors import (
+    DATABASE_UNREACHABLE,
+    EXPECTED_ERRORS,
+    NoSuchSessionError,
+    refusal_of,
+)
 from actors.live_session import Decided, LiveSession
 from actors.loop_actor import LoopActor
 from actors.messages import (
     Answer,
     AskQuery,
+    Check,
     Connect,
     Delete,
     Disconnected,
@@ -71,7 +77,7 @@ SHOWN_TURNS = 6  # the last turns as they are, word for word, in every prompt
 RETRY_END_S = 1.0  # between tries to store the end of a turn while the database is gone
 RETRY_PUSH_S = 1.0  # between tries to tell what a view has gained, likewise
 
-ASKED = (Connect, Answer, AskQuery, Reconfigure, Delete)  # messages that somebody awaits
+ASKED = (Connect, Answer, Check, AskQuery, Reconfigure, Delete)  # messages that somebody awaits
 ENDS = (Session.ReplyCompleted, Session.ReplyFailed, Session.ReplyCancelled)
 
 T = TypeVar("T")
@@ -157,6 +163,8 @@ class SessionActor(LoopActor):
             return answer
         except EXPECTED_ERRORS as error:
             refusal = refusal_of(error)
+            if isinstance(error, DATABASE_UNREACHABLE):
+                logger.warning("The database can't be read: %s", error)
             if isinstance(error, NoSuchSessionError):
                 self._stop_soon()
             if isinstance(message, Received):
@@ -183,6 +191,8 @@ class SessionActor(LoopActor):
                 await self._answer_read(message)
             case Answer():
                 return await self._read(message.request)
+            case Check():
+                await self._existing()
             case AskQuery():
                 return await self._ask_query(message.query, message.cause, listener=message.listen)
             case StopListening():
@@ -225,6 +235,13 @@ class SessionActor(LoopActor):
             return await self._live.current()
         return session
 
+    async def _existing(self) -> Session:
+        """The session as it is, refused where it is deleted."""
+        session = await self._current()
+        if session.is_deleted:
+            raise SessionIsDeletedError(self._id)
+        return session
+
     async def _commit(self, decide: Callable[[Session], T]) -> Decided[T]:
         await self._current()
         return await self._live.commit(decide)
@@ -232,9 +249,7 @@ class SessionActor(LoopActor):
     # -- connections
 
     async def _connect(self, connection: Connection) -> None:
-        session = await self._current()
-        if session.is_deleted:
-            raise SessionIsDeletedError(self._id)
+        await self._existing()
         if not self._audience:
             positions = await patiently(lambda: read_positions(self._services.pool))
             self._pushed = {view: positions.views[view] for view in self._pushed}
@@ -505,9 +520,7 @@ class SessionActor(LoopActor):
         connection.send(answer, message.request_id)
 
     async def _read(self, request: Request) -> reads.Read:
-        session = await self._current()
-        if session.is_deleted:
-            raise SessionIsDeletedError(self._id)
+        session = await self._existing()
         live = reads.LiveState(
             connections=len(self._audience),
             running=self._turn.turn_id if self._turn else None,

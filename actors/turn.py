@@ -1,6 +1,5 @@
 """A turn: recall, write the prompt, let the model speak, tell the session's actor."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from language.domains import Domain
 from language.prompts import Prompt, RecalledMemory, write_prompt
 from projections.positions import MEMORY
 from projections.search import MemoryIndex
-from projections.waiting import wait_until_read
+from projections.waiting import has_read_within
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +107,9 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
 
 async def _write_prompt(context: TurnContext, services: Services) -> tuple[Prompt, tuple[str, ...]]:
     query = context.query
-    await _wait_for_memory(context.before, services)
+    # The seed of a new session, above all. A projector that is behind holds nobody up for long.
+    if not await has_read_within(services.pool, MEMORY, context.before, RECALL_WAITS_S):
+        logger.warning("Memory is behind position %d: recalling what it has", context.before)
     shown = {turn.turn_id for turn in context.past} | {query.turn_id}
     found = await context.index.search(
         query.message,
@@ -136,14 +137,3 @@ async def _write_prompt(context: TurnContext, services: Services) -> tuple[Promp
         budget_tokens=services.model_context_tokens - context.domain.max_reply_tokens,
     )
     return prompt, tuple(statement_id for statement_id, _ in facts[: prompt.facts])
-
-
-async def _wait_for_memory(position: int, services: Services) -> None:
-    """Let memory catch up with what was there before: the seed of a new session, above all. A
-    projector that is behind or gone does not hold up the turn for long.
-    """
-    try:
-        async with asyncio.timeout(RECALL_WAITS_S):
-            await wait_until_read(services.pool, MEMORY, position)
-    except TimeoutError:
-        logger.warning("Memory has not read up to position %d: recalling what it has", position)

@@ -23,3 +23,15 @@ async def wait_until_read(pool: AsyncConnectionPool[Any], view: str, position: i
         except psycopg.OperationalError as error:
             logger.info("Waiting for the database: %s", error)
         await asyncio.sleep(POLL_S)
+
+
+async def has_read_within(
+    pool: AsyncConnectionPool[Any], view: str, position: int, timeout_s: float
+) -> bool:
+    """Wait until the view has read up to a position, but not for ever; False where it has not."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await wait_until_read(pool, view, position)
+    except TimeoutError:
+        return False
+    return True

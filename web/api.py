@@ -9,9 +9,9 @@ import orjson
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from actors.directory import SessionDirectory
-from actors.errors import EXPECTED_ERRORS, refusal_of
-from actors.messages import Answer
-from actors.protocol import Code, GetStatus, RefusedError, Request
+from actors.errors import DATABASE_UNREACHABLE, EXPECTED_ERRORS, refusal_of
+from actors.messages import Answer, Check
+from actors.protocol import Code, RefusedError, Request
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,9 @@ class ApiHandler(RequestHandler):
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Log what nobody expected; a refused request is not worth a traceback."""
-        if _refusal(value, 500).code == Code.INTERNAL and not isinstance(value, HTTPError):
+        if isinstance(value, DATABASE_UNREACHABLE):
+            logger.warning("The database can't be read: %s", value)
+        elif _refusal(value, 500).code == Code.INTERNAL and not isinstance(value, HTTPError):
             logger.error(
                 "%s %s failed", self.request.method, self.request.path, exc_info=(typ, value, tb)
             )
@@ -95,7 +97,7 @@ class ApiHandler(RequestHandler):
     async def existing(self, text: str) -> UUID:
         """The session in the path, which has to exist."""
         session_id = self.session_id(text)
-        await self.read(session_id, GetStatus())
+        await self.directory.ask(session_id, Check())
         return session_id
 
     async def read(self, session_id: UUID, request: Request) -> dict[str, Any]:
