@@ -63,8 +63,15 @@ class Projection(Protocol):
     def name(self) -> str:
         """The view's name."""
 
-    def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded]) -> bool:
-        """Write the rows that follow from these events; True where any row changed."""
+    @property
+    def tables(self) -> Sequence[str]:
+        """Where its rows are. Each table has `version` and `session_id` first in its key."""
+
+    def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded], version: int) -> bool:
+        """Write the rows of one version that follow from these events; True where any changed.
+
+        The same events give the same rows, whatever the batches.
+        """
 
 
 class Follower(threading.Thread):

@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from projections import positions
 from projections.entity_names import entity_id_of, is_named_in
 from projections.graph_projection import LITERAL
-from projections.positions import view_position
+from projections.positions import LIVE_VERSION, ViewAt, view_at
 from projections.reading import snapshot
 
 ENTITY = "entity"  # the type of a node of which nobody said what it is
@@ -167,10 +167,11 @@ class EntityPage:
     view_position: int
 
 
+_IS_LIVE = f"version = {LIVE_VERSION.format(positions.GRAPH)}"
 # Conditions on graph_statements. Negated, planned, possible and reported things are kept as
 # statements, and never drawn as if they were so.
 _STANDS = (
-    "session_id = %(session_id)s AND from_position <= %(at)s"
+    "version = %(version)s AND session_id = %(session_id)s AND from_position <= %(at)s"
     " AND (until_position IS NULL OR until_position > %(at)s)"
 )
 _IS_DRAWN = f"{_STANDS} AND polarity = 'yes' AND modality = 'fact' AND said_by IS NULL"
@@ -178,8 +179,9 @@ _OLDEST_FIRST = "from_position, length(statement_id), statement_id"
 _NEWEST_FIRST = "from_position DESC, length(statement_id) DESC, statement_id DESC"
 # What an entity was called first is what it is called.
 _NAME_OF = (
-    "(SELECT name FROM graph_names WHERE graph_names.session_id = graph_statements.session_id"
-    " AND entity_id = {} ORDER BY from_position, mention LIMIT 1)"
+    "(SELECT name FROM graph_names WHERE graph_names.version = graph_statements.version"
+    " AND graph_names.session_id = graph_statements.session_id AND entity_id = {}"
+    " ORDER BY from_position, mention LIMIT 1)"
 )
 _SUBJECT = _NAME_OF.format("subject_id")
 _OBJECT = _NAME_OF.format("object_id")
@@ -213,11 +215,11 @@ class GraphView:
         nodes. Raises UnknownEntityError.
         """
         async with snapshot(self._pool) as curs:
-            position = await view_position(curs, positions.GRAPH)
-            looked_at = {"session_id": session_id, "at": position if as_of is None else as_of}
+            view = await view_at(curs, positions.GRAPH)
+            looked_at = _looking(session_id, view, as_of)
             edges = await _read_edges(curs, looked_at)
             names = await _read_names(curs, looked_at)
-        graph = await asyncio.to_thread(_build_graph, session_id, edges, names, position)
+        graph = await asyncio.to_thread(_build_graph, session_id, edges, names, view.position)
         if entity is not None:
             graph = _around(graph, entity, depth)
         return _limited(graph, node_limit, edge_limit)
@@ -229,11 +231,12 @@ class GraphView:
         as the view has read.
         """
         async with snapshot(self._pool) as curs:
-            upto = min(upto, await view_position(curs, positions.GRAPH))
-            between = {"session_id": session_id, "after": after, "upto": upto}
-            facts, entities = await _read_touched(curs, between)
-            old_nodes, old_edges = await _read_part(curs, session_id, after, facts, entities)
-            nodes, edges = await _read_part(curs, session_id, upto, facts, entities)
+            view = await view_at(curs, positions.GRAPH)
+            upto = min(upto, view.position)
+            before, now = _looking(session_id, view, after), _looking(session_id, view, upto)
+            facts, entities = await _read_touched(curs, now | {"after": after})
+            old_nodes, old_edges = await _read_part(curs, before, facts, entities)
+            nodes, edges = await _read_part(curs, now, facts, entities)
         return GraphChanges(
             [node for node in nodes.values() if old_nodes.get(node.id) != node],
             [edge for edge in edges.values() if old_edges.get(edge.id) != edge],
@@ -248,9 +251,9 @@ class GraphView:
             await curs.execute(
                 "SELECT session_id, max(position) AS position FROM ("
                 " SELECT session_id, from_position AS position FROM graph_statements"
-                "  WHERE from_position > %(position)s"
+                f"  WHERE {_IS_LIVE} AND from_position > %(position)s"
                 " UNION ALL SELECT session_id, until_position FROM graph_statements"
-                "  WHERE until_position > %(position)s"
+                f"  WHERE {_IS_LIVE} AND until_position > %(position)s"
                 ") AS moved GROUP BY session_id",
                 {"position": position},
             )
@@ -259,8 +262,8 @@ class GraphView:
     async def stats(self, session_id: UUID) -> GraphStats:
         """Counts of the graph as it is."""
         async with snapshot(self._pool) as curs:
-            at = await view_position(curs, positions.GRAPH)
-            looked_at = {"session_id": session_id, "at": at, "entity": ENTITY}
+            view = await view_at(curs, positions.GRAPH)
+            looked_at = _looking(session_id, view) | {"entity": ENTITY}
             relationship_types = await _read_counts(
                 curs,
                 "SELECT predicate AS type, count(*) FROM"
@@ -271,8 +274,9 @@ class GraphView:
             entity_types = await _read_counts(
                 curs,
                 "SELECT coalesce((SELECT type FROM graph_names"
-                "  WHERE session_id = %(session_id)s AND graph_names.entity_id = drawn.entity_id"
-                "  AND type <> '' ORDER BY from_position, mention LIMIT 1), %(entity)s) AS type,"
+                "  WHERE version = %(version)s AND session_id = %(session_id)s"
+                "  AND graph_names.entity_id = drawn.entity_id AND type <> ''"
+                "  ORDER BY from_position, mention LIMIT 1), %(entity)s) AS type,"
                 " count(*) FROM"
                 f" (SELECT subject_id AS entity_id FROM graph_statements WHERE {_IS_DRAWN}"
                 f"  UNION SELECT object_id FROM graph_statements WHERE {_IS_DRAWN}) AS drawn"
@@ -310,13 +314,8 @@ class GraphView:
     ) -> FactPage:
         """A page of the statements that stand, drawn or not, newest first."""
         async with snapshot(self._pool) as curs:
-            position = await view_position(curs, positions.GRAPH)
-            parameters = {
-                "session_id": session_id,
-                "at": position if as_of is None else as_of,
-                "limit": limit,
-                "offset": offset,
-            }
+            view = await view_at(curs, positions.GRAPH)
+            parameters = _looking(session_id, view, as_of) | {"limit": limit, "offset": offset}
             total = await _count(curs, f"graph_statements WHERE {_STANDS}", parameters)
             await curs.execute(
                 f"SELECT *, {_SUBJECT} AS subject, {_OBJECT} AS object"
@@ -325,21 +324,19 @@ class GraphView:
                 parameters,
             )
             facts = [_fact(row) for row in await curs.fetchall()]
-        return FactPage(facts, total, position)
+        return FactPage(facts, total, view.position)
 
     async def entities(
         self, session_id: UUID, *, limit: int, offset: int = 0, as_of: int | None = None
     ) -> EntityPage:
         """A page of the entities that were named (literals are none), the newest first."""
         named = (
-            "graph_names WHERE session_id = %(session_id)s AND from_position <= %(at)s"
-            " AND type IS DISTINCT FROM %(literal)s"
+            "graph_names WHERE version = %(version)s AND session_id = %(session_id)s"
+            " AND from_position <= %(at)s AND type IS DISTINCT FROM %(literal)s"
         )
         async with snapshot(self._pool) as curs:
-            position = await view_position(curs, positions.GRAPH)
-            parameters = {
-                "session_id": session_id,
-                "at": position if as_of is None else as_of,
+            view = await view_at(curs, positions.GRAPH)
+            parameters = _looking(session_id, view, as_of) | {
                 "literal": LITERAL,
                 "limit": limit,
                 "offset": offset,
@@ -358,7 +355,7 @@ class GraphView:
                 parameters,
             )
             entities = [_entity(row) for row in await curs.fetchall()]
-        return EntityPage(entities, total, position)
+        return EntityPage(entities, total, view.position)
 
     async def neighbourhood(
         self, session_id: UUID, text: str, *, limit: int
@@ -368,11 +365,13 @@ class GraphView:
         Pairs of a statement's id and a sentence, as ("...:3", "Kira is a ranger").
         """
         async with snapshot(self._pool) as curs:
-            at = await view_position(curs, positions.GRAPH)
+            looked_at = _looking(session_id, await view_at(curs, positions.GRAPH))
             await curs.execute(
-                "SELECT DISTINCT entity_id, name FROM graph_names WHERE session_id = %s"
-                " AND type IS DISTINCT FROM %s AND strpos(lower(%s), lower(name)) > 0",
-                (session_id, LITERAL, text),
+                "SELECT DISTINCT entity_id, name FROM graph_names"
+                " WHERE version = %(version)s AND session_id = %(session_id)s"
+                " AND type IS DISTINCT FROM %(literal)s"
+                " AND strpos(lower(%(text)s), lower(name)) > 0",
+                looked_at | {"literal": LITERAL, "text": text},
             )
             named = {
                 row["entity_id"] for row in await curs.fetchall() if is_named_in(row["name"], text)
@@ -387,12 +386,21 @@ class GraphView:
                 "   AND (subject_id = ANY(%(named)s) OR object_id = ANY(%(named)s))"
                 f" ORDER BY subject_id, predicate, object_id, {_OLDEST_FIRST}"
                 f") AS facts ORDER BY {_NEWEST_FIRST} LIMIT %(limit)s",
-                {"session_id": session_id, "at": at, "named": list(named), "limit": limit},
+                looked_at | {"named": list(named), "limit": limit},
             )
             return [
                 (row["statement_id"], sentence(row["subject"], row["predicate"], row["object"]))
                 for row in await curs.fetchall()
             ]
+
+
+def _looking(session_id: UUID, view: ViewAt, as_of: int | None = None) -> dict[str, Any]:
+    """The parameters of every query about a session's graph as of a position."""
+    return {
+        "version": view.version,
+        "session_id": session_id,
+        "at": view.position if as_of is None else as_of,
+    }
 
 
 async def _read_edges(curs: Cursor, looked_at: dict[str, Any], more: str = "") -> list[Row]:
@@ -410,7 +418,8 @@ async def _read_names(curs: Cursor, looked_at: dict[str, Any], more: str = "") -
     """Names and types that entities have had by then, in the order in which they came."""
     await curs.execute(
         "SELECT entity_id, from_position, name, type FROM graph_names"
-        f" WHERE session_id = %(session_id)s AND from_position <= %(at)s {more}"
+        " WHERE version = %(version)s AND session_id = %(session_id)s"
+        f" AND from_position <= %(at)s {more}"
         " ORDER BY from_position, mention",
         looked_at,
     )
@@ -423,9 +432,9 @@ async def _read_touched(
     """What may differ between two positions: facts (as columns of their parts), and entities."""
     await curs.execute(
         "SELECT DISTINCT subject_id, predicate, object_id FROM graph_statements"
-        " WHERE session_id = %(session_id)s"
-        " AND (from_position > %(after)s AND from_position <= %(upto)s"
-        "  OR until_position > %(after)s AND until_position <= %(upto)s)",
+        " WHERE version = %(version)s AND session_id = %(session_id)s"
+        " AND (from_position > %(after)s AND from_position <= %(at)s"
+        "  OR until_position > %(after)s AND until_position <= %(at)s)",
         between,
     )
     rows = await curs.fetchall()
@@ -439,10 +448,10 @@ async def _read_touched(
 
 
 async def _read_part(
-    curs: Cursor, session_id: UUID, at: int, facts: dict[str, list[str]], entities: list[str]
+    curs: Cursor, looked_at: dict[str, Any], facts: dict[str, list[str]], entities: list[str]
 ) -> tuple[dict[str, Node], dict[str, Edge]]:
     """Those of the facts and entities that are drawn as of a position, by id."""
-    looked_at = {"session_id": session_id, "at": at, "entities": entities, **facts}
+    looked_at = looked_at | {"entities": entities, **facts}
     edge_rows = await _read_edges(
         curs,
         looked_at,

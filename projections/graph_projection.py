@@ -17,19 +17,19 @@ LITERAL = "literal"  # the type of a node that is a date, a number or a text
 
 _INSERT_STATEMENT = """
     INSERT INTO graph_statements (
-        session_id, statement_id, subject_id, predicate, object_id, quote, turn_id, speaker,
-        extractor, polarity, modality, said_by, valid_from, valid_to, confidence, said_at,
-        source_position, from_position
+        version, session_id, statement_id, subject_id, predicate, object_id, quote, turn_id,
+        speaker, extractor, polarity, modality, said_by, valid_from, valid_to, confidence,
+        said_at, source_position, from_position
     ) VALUES (
-        %(session_id)s, %(statement_id)s, %(subject_id)s, %(predicate)s, %(object_id)s, %(quote)s,
-        %(turn_id)s, %(speaker)s, %(extractor)s, %(polarity)s, %(modality)s, %(said_by)s,
-        %(valid_from)s, %(valid_to)s, %(confidence)s, %(said_at)s, %(source_position)s,
-        %(from_position)s
-    ) ON CONFLICT (session_id, statement_id) DO NOTHING
+        %(version)s, %(session_id)s, %(statement_id)s, %(subject_id)s, %(predicate)s,
+        %(object_id)s, %(quote)s, %(turn_id)s, %(speaker)s, %(extractor)s, %(polarity)s,
+        %(modality)s, %(said_by)s, %(valid_from)s, %(valid_to)s, %(confidence)s, %(said_at)s,
+        %(source_position)s, %(from_position)s
+    ) ON CONFLICT (version, session_id, statement_id) DO NOTHING
 """
 _INSERT_NAME = """
-    INSERT INTO graph_names (session_id, entity_id, from_position, mention, name, type)
-    VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+    INSERT INTO graph_names (version, session_id, entity_id, from_position, mention, name, type)
+    VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
 
 Name = tuple[UUID, str, str, str | None]  # session, entity, name, type
@@ -44,8 +44,9 @@ class GraphProjection:
     """
 
     name = positions.GRAPH
+    tables = ("graph_names", "graph_statements")
 
-    def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded]) -> bool:
+    def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded], version: int) -> bool:
         """Add the statements that these events hold."""
         learned = [
             (one.position, one.event)
@@ -55,11 +56,11 @@ class GraphProjection:
         if not learned:
             return False
         times = _times_of(curs, {event.source_position for _, event in learned})
-        _insert_names(curs, [row for one in learned for row in _name_rows(*one)])
+        _insert_names(curs, [row for one in learned for row in _name_rows(*one)], version)
         curs.executemany(
             _INSERT_STATEMENT,
             [
-                _statement_row(position, event, statement, times)
+                _statement_row(position, event, statement, times) | {"version": version}
                 for position, event in learned
                 for statement in event.statements
             ],
@@ -98,13 +99,13 @@ def _name_rows(position: int, event: Knowledge.KnowledgeExtracted) -> Iterable[N
         mention += 2
 
 
-def _insert_names(curs: Cursor[DictRow], rows: Sequence[NameRow]) -> None:
+def _insert_names(curs: Cursor[DictRow], rows: Sequence[NameRow], version: int) -> None:
     """Keep names and types that their entities have not had before."""
     curs.execute(
         "SELECT session_id, entity_id, name, type FROM graph_names JOIN"
         " unnest(%s::uuid[], %s::text[]) AS wanted (session_id, entity_id)"
-        " USING (session_id, entity_id)",
-        ([row[0] for row in rows], [row[1] for row in rows]),
+        " USING (session_id, entity_id) WHERE version = %s",
+        ([row[0] for row in rows], [row[1] for row in rows], version),
     )
     known: set[Name] = {
         (row["session_id"], row["entity_id"], row["name"], row["type"]) for row in curs.fetchall()
@@ -114,7 +115,7 @@ def _insert_names(curs: Cursor[DictRow], rows: Sequence[NameRow]) -> None:
         name = row[0], row[1], row[4], row[5]
         if name not in known:
             fresh.setdefault(name, row)
-    curs.executemany(_INSERT_NAME, list(fresh.values()))
+    curs.executemany(_INSERT_NAME, [(version, *row) for row in fresh.values()])
 
 
 def _times_of(curs: Cursor[DictRow], positions: set[int]) -> dict[int, datetime]:

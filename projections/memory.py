@@ -18,7 +18,7 @@ from language.domains import Domain
 from language.embedding import Embedder
 from language.stems import content_stems
 from projections import positions
-from projections.positions import POSITION_OF, view_position
+from projections.positions import LIVE_VERSION, POSITION_OF, view_at
 from projections.reading import snapshot
 
 UNKNOWN_AGENT = "Agent"  # where the domain's file is gone
@@ -69,17 +69,19 @@ class MemoryStats:
 
 
 _COLUMNS = "entry_id, role, speaker, text, turn_id, position, said_at"
+_IS_LIVE = f"version = {LIVE_VERSION.format(positions.MEMORY)}"
 # The entries of one position are the paragraphs s-0, s-1, ..., s-10 of a seed.
 _OLDEST_FIRST = "position, length(entry_id), entry_id"
 _NEWEST_FIRST = "position DESC, length(entry_id) DESC, entry_id DESC"
 
 _UPSERT = """
     INSERT INTO memory_entries (
-        session_id, entry_id, position, turn_id, role, speaker, text, said_at, stems, embedding
+        version, session_id, entry_id, position, turn_id, role, speaker, text, said_at, stems,
+        embedding
     ) VALUES (
-        %(session_id)s, %(entry_id)s, %(position)s, %(turn_id)s, %(role)s, %(speaker)s, %(text)s,
-        %(said_at)s, %(stems)s, %(embedding)s
-    ) ON CONFLICT (session_id, entry_id) DO UPDATE SET
+        %(version)s, %(session_id)s, %(entry_id)s, %(position)s, %(turn_id)s, %(role)s,
+        %(speaker)s, %(text)s, %(said_at)s, %(stems)s, %(embedding)s
+    ) ON CONFLICT (version, session_id, entry_id) DO UPDATE SET
         position = excluded.position, turn_id = excluded.turn_id, role = excluded.role,
         speaker = excluded.speaker, text = excluded.text, said_at = excluded.said_at,
         stems = excluded.stems, embedding = excluded.embedding
@@ -98,13 +100,14 @@ class MemoryProjection:
     """Writes the entries of all sessions, with their stems and embeddings."""
 
     name = positions.MEMORY
+    tables = ("memory_entries",)
 
     def __init__(self, log: Log, domains: Mapping[str, Domain], embedder: Embedder | None) -> None:
         self._domains = domains
         self._embedder = embedder
         self._configs = _Configurations(log)
 
-    def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded]) -> bool:
+    def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded], version: int) -> bool:
         """Add what was said in these events."""
         entries = [
             (one.event.session_id, entry) for one in recorded for entry in self._entries_of(one)
@@ -118,6 +121,7 @@ class MemoryProjection:
             [
                 vars(entry)
                 | {
+                    "version": version,
                     "session_id": session_id,
                     "stems": content_stems(text),
                     "embedding": embedding,
@@ -182,12 +186,12 @@ class MemoryView:
         self, session_id: UUID, *, limit: int, offset: int = 0, as_of: int | None = None
     ) -> EntryPage:
         """A page of what was said, newest first; `as_of` is the position at which to look."""
-        condition = "session_id = %(session_id)s"
+        condition = f"{_IS_LIVE} AND session_id = %(session_id)s"
         if as_of is not None:
             condition += " AND position <= %(as_of)s"
         parameters = {"session_id": session_id, "as_of": as_of, "limit": limit, "offset": offset}
         async with snapshot(self._pool) as curs:
-            position = await view_position(curs, positions.MEMORY)
+            view = await view_at(curs, positions.MEMORY)
             await curs.execute(
                 f"SELECT count(*) AS total FROM memory_entries WHERE {condition}", parameters
             )
@@ -199,7 +203,7 @@ class MemoryView:
             )
             entries = [MemoryEntry(**row) for row in await curs.fetchall()]
         assert total is not None
-        return EntryPage(entries, total["total"], position)
+        return EntryPage(entries, total["total"], view.position)
 
     async def entries_between(self, session_id: UUID, after: int, upto: int) -> list[MemoryEntry]:
         """What was said after one position up to another, oldest first."""
@@ -209,7 +213,7 @@ class MemoryView:
         ):
             await curs.execute(
                 f"SELECT {_COLUMNS} FROM memory_entries"
-                " WHERE session_id = %s AND position > %s AND position <= %s"
+                f" WHERE {_IS_LIVE} AND session_id = %s AND position > %s AND position <= %s"
                 f" ORDER BY {_OLDEST_FIRST}",
                 (session_id, after, upto),
             )
@@ -221,7 +225,7 @@ class MemoryView:
         async with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as curs:
             await curs.execute(
                 "SELECT session_id, max(position) AS position FROM memory_entries"
-                " WHERE position > %s GROUP BY session_id",
+                f" WHERE {_IS_LIVE} AND position > %s GROUP BY session_id",
                 (position,),
             )
             return {row["session_id"]: row["position"] for row in await curs.fetchall()}
@@ -236,7 +240,7 @@ class MemoryView:
                 "SELECT count(*) AS entry_count,"
                 " count(*) FILTER (WHERE role <> 'seed') AS conversation_count,"
                 " coalesce(sum(octet_length(text)), 0)::bigint AS text_bytes"
-                " FROM memory_entries WHERE session_id = %s",
+                f" FROM memory_entries WHERE {_IS_LIVE} AND session_id = %s",
                 (session_id,),
             )
             stats: MemoryStats | None = await curs.fetchone()
@@ -264,7 +268,7 @@ class MemoryView:
                 f"SELECT view_position, {_COLUMNS}, stems, embedding"
                 f" FROM (SELECT {POSITION_OF} AS view_position) AS view LEFT JOIN ("
                 f"  SELECT {_COLUMNS}, array_to_string(stems, ' ') AS stems, embedding"
-                "   FROM memory_entries WHERE session_id = %s AND position > %s"
+                f"   FROM memory_entries WHERE {_IS_LIVE} AND session_id = %s AND position > %s"
                 f") AS entries ON true ORDER BY {_OLDEST_FIRST}",
                 (positions.MEMORY, session_id, after),
                 binary=True,

@@ -14,7 +14,8 @@ GRAPH = "graph"
 LEARNING = "learning"
 FOLLOWERS = (SESSIONS, MEMORY, GRAPH, LEARNING)
 
-# As a subselect it comes from the same snapshot as the rows beside it.
+# As subselects they come from the same snapshot as the rows beside them.
+LIVE_VERSION = "(SELECT version FROM lorewire_views WHERE name = '{}')"  # of the view so named
 POSITION_OF = (
     "(SELECT coalesce(max(notification_id), 0) FROM lorewire_tracking WHERE application_name = %s)"
 )
@@ -48,10 +49,24 @@ async def read_positions(pool: AsyncConnectionPool[Any]) -> Positions:
     return Positions(row["head"], {name: found.get(name, 0) for name in FOLLOWERS})
 
 
-async def view_position(curs: AsyncCursor[dict[str, Any]], name: str) -> int:
-    """How far one view has read, for use inside the transaction that reads its rows."""
-    await curs.execute(f"SELECT {POSITION_OF} AS position", (name,))
+@dataclass(frozen=True)
+class ViewAt:
+    """Which rows of a view to read, and how far they go."""
+
+    position: int  # how far the view has read
+    version: int  # of the rows that count
+    generation: int  # grows whenever a rebuild has replaced rows
+    rebuilt_position: int  # how far the view had read when that happened last; 0: never
+    made_with: str | None  # the embedder of the vectors; None: there are none
+
+
+async def view_at(curs: AsyncCursor[dict[str, Any]], name: str) -> ViewAt:
+    """Where one view is, for use inside the transaction that reads its rows."""
+    await curs.execute(
+        f"SELECT {POSITION_OF} AS position, version, generation, rebuilt_position, made_with"
+        " FROM lorewire_views WHERE name = %s",
+        (name, name),
+    )
     row = await curs.fetchone()
-    assert row is not None
-    position: int = row["position"]
-    return position
+    assert row is not None, "every view has its row since the migration that made it"
+    return ViewAt(**row)

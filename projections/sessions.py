@@ -14,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from events.log import Recorded
 from events.session import Session
 from projections import positions
+from projections.positions import LIVE_VERSION
 from projections.reading import snapshot
 
 ACTIVE = "active"
@@ -37,10 +38,11 @@ class SessionRow:
 
 
 _COLUMNS = ", ".join(field.name for field in fields(SessionRow))
+_IS_LIVE = f"version = {LIVE_VERSION.format(positions.SESSIONS)}"
 _UPSERT = (
-    f"INSERT INTO sessions ({_COLUMNS})"
-    f" VALUES ({', '.join(f'%({field.name})s' for field in fields(SessionRow))})"
-    " ON CONFLICT (session_id) DO UPDATE SET "
+    f"INSERT INTO sessions (version, {_COLUMNS})"
+    f" VALUES (%(version)s, {', '.join(f'%({field.name})s' for field in fields(SessionRow))})"
+    " ON CONFLICT (version, session_id) DO UPDATE SET "
     + ", ".join(f"{field.name} = excluded.{field.name}" for field in fields(SessionRow)[1:])
 )
 
@@ -49,13 +51,14 @@ class SessionsProjection:
     """Writes one row for each session, folded from the events of its own stream."""
 
     name = positions.SESSIONS
+    tables = ("sessions",)
 
-    def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded]) -> bool:
+    def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded], version: int) -> bool:
         """Fold the events into the rows of their sessions."""
         ours = [one for one in recorded if isinstance(one.event, _SESSION_EVENTS)]
         if not ours:
             return False
-        rows = _load(curs, {one.event.session_id for one in ours})
+        rows = _load(curs, {one.event.session_id for one in ours}, version)
         changed: dict[UUID, SessionRow] = {}
         for one in ours:
             session_id = one.event.session_id
@@ -64,7 +67,11 @@ class SessionsProjection:
                 continue  # this row has read further than the view: counting twice would be wrong
             rows[session_id] = changed[session_id] = _fold(known, one)
         curs.executemany(
-            _UPSERT, [vars(row) | {"config": Jsonb(row.config)} for row in changed.values()]
+            _UPSERT,
+            [
+                vars(row) | {"config": Jsonb(row.config), "version": version}
+                for row in changed.values()
+            ],
         )
         return bool(changed)
 
@@ -82,7 +89,7 @@ class SessionsView:
 
         `q` is looked for in titles, user ids and domains, whatever the case of its letters.
         """
-        condition = "status = 'active'"
+        condition = f"{_IS_LIVE} AND status = 'active'"
         parameters: dict[str, Any] = {"limit": limit, "offset": offset}
         if q:
             condition += (
@@ -110,20 +117,25 @@ class SessionsView:
             conn.cursor(row_factory=class_row(SessionRow)) as curs,
         ):
             await curs.execute(
-                f"SELECT {_COLUMNS} FROM sessions WHERE session_id = %s", (session_id,)
+                f"SELECT {_COLUMNS} FROM sessions WHERE {_IS_LIVE} AND session_id = %s",
+                (session_id,),
             )
             row: SessionRow | None = await curs.fetchone()
         return row
 
     async def count_active(self) -> int:
         """How many sessions are not deleted."""
-        rows = await self._select("SELECT count(*) FROM sessions WHERE status = 'active'")
+        rows = await self._select(
+            f"SELECT count(*) FROM sessions WHERE {_IS_LIVE} AND status = 'active'"
+        )
         count: int = rows[0][0]
         return count
 
     async def with_open_turns(self) -> Sequence[UUID]:
         """Sessions in which a turn runs or waits: what a restart has to look at."""
-        rows = await self._select("SELECT session_id FROM sessions WHERE open_turns <> '{}'")
+        rows = await self._select(
+            f"SELECT session_id FROM sessions WHERE {_IS_LIVE} AND open_turns <> '{{}}'"
+        )
         return [row[0] for row in rows]
 
     async def _select(self, query: str) -> Sequence[tuple[Any, ...]]:
@@ -145,9 +157,10 @@ _SESSION_EVENTS = (
 )
 
 
-def _load(curs: Cursor[DictRow], session_ids: set[UUID]) -> dict[UUID, SessionRow]:
+def _load(curs: Cursor[DictRow], session_ids: set[UUID], version: int) -> dict[UUID, SessionRow]:
     curs.execute(
-        f"SELECT {_COLUMNS} FROM sessions WHERE session_id = ANY(%s)", (list(session_ids),)
+        f"SELECT {_COLUMNS} FROM sessions WHERE version = %s AND session_id = ANY(%s)",
+        (version, list(session_ids)),
     )
     return {row["session_id"]: SessionRow(**row) for row in curs.fetchall()}
 

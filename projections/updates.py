@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from eventsourcing.persistence import Tracking
+from psycopg import Cursor
+from psycopg.rows import DictRow
 
 from events.log import Log, Recorded
 from projections.follower import Projection
@@ -48,5 +50,14 @@ class ViewUpdates:
             if (recorder._max_tracking_id(self.name, curs) or 0) != after:
                 raise OvertakenError(self.name)
             recorder._insert_tracking(curs, Tracking(self.name, recorded[-1].position))
-            if self._projection.apply(curs, recorded):
+            if self._projection.apply(curs, recorded, _live_version(curs, self.name)):
                 curs.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self.name))
+
+
+def _live_version(curs: Cursor[DictRow], name: str) -> int:
+    """The version that is read: a rebuild may have switched since the last batch."""
+    curs.execute("SELECT version FROM lorewire_views WHERE name = %s", (name,))
+    row = curs.fetchone()
+    assert row is not None, "every view has its row since the migration that made it"
+    version: int = row["version"]
+    return version

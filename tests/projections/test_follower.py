@@ -18,16 +18,23 @@ from projections.wakeups import WakeUps
 from tests.projections.scenario import Scenario, terminate_others, until
 
 
+def add_view(curs: Cursor[DictRow], name: str) -> None:
+    """Let a view of this name exist, as a migration does."""
+    curs.execute("INSERT INTO lorewire_views (name, version) VALUES (%s, 1)", (name,))
+
+
 class Seen:
     """A projection that writes down the positions it was given, in a table of its own."""
 
     def __init__(self, curs: Cursor[DictRow]) -> None:
         self.name = f"seen{uuid4().hex}"
+        self.tables = (self.name,)
         self._table = sql.Identifier(self.name)
         self.poison: int | None = None  # the position of an event that it can't take
         curs.execute(sql.SQL("CREATE TABLE {} (n serial, position bigint)").format(self._table))
+        add_view(curs, self.name)
 
-    def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded]) -> bool:
+    def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded], version: int) -> bool:
         """One row for each event."""
         for one in recorded:
             if one.position == self.poison:
@@ -95,11 +102,14 @@ def test_a_follower_goes_on_where_another_has_stopped(
 def test_the_position_moves_over_events_that_change_nothing(log: Log, scenario: Scenario) -> None:
     class Indifferent:
         name = f"indifferent{uuid4().hex}"
+        tables = ()
 
-        def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded]) -> bool:
+        def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded], version: int) -> bool:
             return False
 
     scenario.open()
+    with log.recorder.datastore.transaction(commit=True) as curs:
+        add_view(curs, Indifferent.name)
 
     with following(log, ViewUpdates(log, Indifferent())):
         until(lambda: stored_position(log, Indifferent.name) == log.head())

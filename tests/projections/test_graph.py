@@ -330,7 +330,7 @@ async def test_events_that_are_applied_twice_change_nothing(
     once = await GraphView(pool).read(session_id)
 
     with log.recorder.datastore.transaction(commit=True) as curs:
-        GraphProjection().apply(curs, scenario.recorded())
+        GraphProjection().apply(curs, scenario.recorded(), 1)
 
     assert await GraphView(pool).read(session_id) == once
 

@@ -146,7 +146,7 @@ async def test_the_agent_has_the_name_of_the_domain_at_that_time(
     with log.recorder.datastore.transaction(commit=True) as curs:
         curs.execute("DELETE FROM memory_entries")
         for one in reversed(scenario.recorded()):  # nothing at hand from the events before
-            MemoryProjection(log, domains, None).apply(curs, [one])
+            MemoryProjection(log, domains, None).apply(curs, [one], 1)
     singly = [e.speaker for e in await entries_of(pool, session_id) if e.role == "agent"]
 
     assert at_once == expected

@@ -140,11 +140,11 @@ async def test_events_that_are_applied_twice_count_once(
     scenario.say(session_id, "One?", "Yes.")
     events = scenario.recorded()
     with log.recorder.datastore.transaction(commit=True) as curs:
-        SessionsProjection().apply(curs, events)
+        SessionsProjection().apply(curs, events, 1)
     once = await row_of(pool, session_id)
 
     with log.recorder.datastore.transaction(commit=True) as curs:
-        has_changed = SessionsProjection().apply(curs, events)
+        has_changed = SessionsProjection().apply(curs, events, 1)
 
     assert not has_changed
     assert await row_of(pool, session_id) == once
@@ -158,11 +158,11 @@ async def test_any_cut_into_batches_gives_the_same_rows(
     scenario.ask(session_id, "Two?")
     with log.recorder.datastore.transaction(commit=True) as curs:
         for one in scenario.recorded():
-            SessionsProjection().apply(curs, [one])
+            SessionsProjection().apply(curs, [one], 1)
     singly = await row_of(pool, session_id)
     with log.recorder.datastore.transaction(commit=True) as curs:
         curs.execute("DELETE FROM sessions")
-        SessionsProjection().apply(curs, scenario.recorded())
+        SessionsProjection().apply(curs, scenario.recorded(), 1)
 
     assert await row_of(pool, session_id) == singly
 
@@ -178,4 +178,4 @@ async def test_an_event_of_a_session_that_was_never_opened_is_not_passed_over(
         pytest.raises(LookupError, match="never opened"),
         log.recorder.datastore.transaction(commit=False) as curs,
     ):
-        SessionsProjection().apply(curs, stray)
+        SessionsProjection().apply(curs, stray, 1)
