@@ -1,0 +1,219 @@
+"""The load client: a process of its own, fast enough not to be what is measured.
+
+    python -m bench.client ping   PORT PATH CONNECTIONS SECONDS SERVER_PID
+    python -m bench.client fanout PORT PATH CONNECTIONS MESSAGES SERVER_PID
+    python -m bench.client idle   PORT CONNECTIONS PATH [PATH ...]
+    python -m bench.client turns  PORT SECONDS PATH [PATH ...]
+
+Runs in the environment of the peers. Prints one JSON object.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import uvloop
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+from bench.common import cpu_s
+
+PING = orjson.dumps(
+    {
+        "type": "ping",
+        "id": "7",
+        "data": {"message": "is anybody there", "timestamp": "2026-01-01T00:00:00.000Z"},
+    }
+)
+CONNECTS_AT_ONCE = 64
+QUESTION = "What does the harbour watch know about Kira?"
+
+
+class Pinger(WSListener):
+    """Keeps one ping in flight."""
+
+    def __init__(self) -> None:
+        self.times_s: list[float] = []
+        self.is_running = False
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Keep the connection."""
+        self.transport = transport
+
+    def send(self) -> None:
+        """Ping."""
+        self._sent_at = time.perf_counter()
+        self.transport.send(WSMsgType.TEXT, PING)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """The next ping follows the pong."""
+        if self.is_running and frame.msg_type == WSMsgType.TEXT:
+            self.times_s.append(time.perf_counter() - self._sent_at)
+            self.send()
+
+
+class Counter(WSListener):
+    """Counts what comes."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Keep the connection."""
+        self.transport = transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """One more."""
+        if frame.msg_type == WSMsgType.TEXT:
+            self.count += 1
+
+
+class Talker(WSListener):
+    """Asks the next query when the reply to the last one is there."""
+
+    def __init__(self) -> None:
+        self.accept_s: list[float] = []
+        self.turn_s: list[float] = []
+        self.is_running = False
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Keep the connection."""
+        self.transport = transport
+
+    def ask(self) -> None:
+        """Ask."""
+        data = {"message": f"{QUESTION} {len(self.turn_s)}", "stream": False}
+        self._asked_at = time.perf_counter()
+        self.transport.send(WSMsgType.TEXT, orjson.dumps({"type": "query", "data": data}))
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Note when a query was accepted and answered."""
+        if not self.is_running or frame.msg_type != WSMsgType.TEXT:
+            return
+        start = frame.get_payload_as_bytes()[:40]
+        if b'"query_received"' in start:
+            self.accept_s.append(time.perf_counter() - self._asked_at)
+        elif b'"query_response"' in start:
+            self.turn_s.append(time.perf_counter() - self._asked_at)
+            self.ask()
+        elif b'"error"' in start:
+            raise RuntimeError(frame.get_payload_as_utf8_text())
+
+
+async def _connect(factory: Any, port: int, paths: Sequence[str]) -> list[Any]:
+    gate = asyncio.Semaphore(CONNECTS_AT_ONCE)
+
+    async def one(path: str) -> Any:
+        async with gate:
+            _, listener = await ws_connect(factory, f"ws://127.0.0.1:{port}{path}")
+            return listener
+
+    return list(await asyncio.gather(*(one(path) for path in paths)))
+
+
+async def ping(port: int, path: str, connections: int, seconds: float, pid: int) -> dict[str, Any]:
+    """Round trips with one ping in flight on each connection."""
+    pingers = await _connect(Pinger, port, [path] * connections)
+    await asyncio.sleep(0.3)
+    used_s, started = cpu_s(pid), time.perf_counter()
+    for pinger in pingers:
+        pinger.is_running = True
+        pinger.send()
+    await asyncio.sleep(seconds)
+    for pinger in pingers:
+        pinger.is_running = False
+    elapsed_s, used_s = time.perf_counter() - started, cpu_s(pid) - used_s
+    times_s = sorted(time_s for pinger in pingers for time_s in pinger.times_s)
+    return {
+        "per_s": len(times_s) / elapsed_s,
+        "per_cpu_s": len(times_s) / used_s,
+        "p50_us": times_s[len(times_s) // 2] * 1e6,
+        "p99_us": times_s[len(times_s) * 99 // 100] * 1e6,
+    }
+
+
+async def fanout(port: int, path: str, connections: int, messages: int, pid: int) -> dict[str, Any]:
+    """Deliveries a second of messages that the first connection asks for."""
+    counters = await _connect(Counter, port, [path] * connections)
+    await _quiet(counters)
+    for counter in counters:
+        counter.count = 0
+    used_s, started = cpu_s(pid), time.perf_counter()
+    data = {"message": f"Say a lot: pieces={messages}"}
+    counters[0].transport.send(WSMsgType.TEXT, orjson.dumps({"type": "query", "data": data}))
+    while min(counter.count for counter in counters) < messages:
+        await asyncio.sleep(0.01)
+    elapsed_s, used_s = time.perf_counter() - started, cpu_s(pid) - used_s
+    deliveries = sum(counter.count for counter in counters)
+    return {"per_s": deliveries / elapsed_s, "per_cpu_s": deliveries / used_s}
+
+
+async def _quiet(counters: list[Any]) -> None:
+    """Wait until nothing comes any more."""
+    total = -1
+    while total != (total := sum(counter.count for counter in counters)):
+        await asyncio.sleep(0.5)
+
+
+async def idle(port: int, connections: int, paths: Sequence[str]) -> dict[str, Any]:
+    """Hold connections until standard input ends."""
+    started = time.perf_counter()
+    used = [paths[number % len(paths)] for number in range(connections)]
+    counters = await _connect(Counter, port, used)
+    print(json.dumps({"connect_s": time.perf_counter() - started}), flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    return {"alive": len(counters)}
+
+
+async def turns(port: int, seconds: float, paths: Sequence[str]) -> dict[str, Any]:
+    """Whole turns, one after the other on each connection."""
+    talkers = await _connect(Talker, port, paths)
+    await asyncio.sleep(0.5)
+    for talker in talkers:
+        talker.is_running = True
+        talker.ask()
+    await asyncio.sleep(seconds / 4)  # until it runs evenly
+    before = [(len(talker.turn_s), len(talker.accept_s)) for talker in talkers]
+    started = time.perf_counter()
+    await asyncio.sleep(seconds)
+    elapsed_s = time.perf_counter() - started
+    turn_s = [t for talker, (n, _) in zip(talkers, before, strict=True) for t in talker.turn_s[n:]]
+    accept_s = [
+        t for talker, (_, n) in zip(talkers, before, strict=True) for t in talker.accept_s[n:]
+    ]
+    for talker in talkers:
+        talker.is_running = False
+    turn_s.sort()
+    accept_s.sort()
+    return {
+        "turns_per_s": len(turn_s) / elapsed_s,
+        "turn_p50_ms": _percentile(turn_s, 50) * 1e3,
+        "turn_p99_ms": _percentile(turn_s, 99) * 1e3,
+        "accept_p50_ms": _percentile(accept_s, 50) * 1e3,
+        "accept_p99_ms": _percentile(accept_s, 99) * 1e3,
+    }
+
+
+def _percentile(ordered: Sequence[float], percent: int) -> float:
+    return ordered[len(ordered) * percent // 100] if ordered else float("nan")
+
+
+async def main(mode: str, *arguments: str) -> dict[str, Any]:
+    """Run one mode."""
+    match mode, arguments:
+        case "ping", (port, path, connections, seconds, pid):
+            return await ping(int(port), path, int(connections), float(seconds), int(pid))
+        case "fanout", (port, path, connections, messages, pid):
+            return await fanout(int(port), path, int(connections), int(messages), int(pid))
+        case "idle", (port, connections, *paths):
+            return await idle(int(port), int(connections), paths)
+        case "turns", (port, seconds, *paths):
+            return await turns(int(port), float(seconds), paths)
+    raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    print(json.dumps(uvloop.run(main(*sys.argv[1:]))))

@@ -1,0 +1,222 @@
+"""What benchmarks share: peers in an environment of their own, servers and clients as processes."""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PEERS = ROOT / "build" / "peers"  # a virtual environment: what is compared is not what is shipped
+PEERS_PYTHON = PEERS / "bin" / "python"
+RESULTS = "LOREWIRE_BENCH_RESULTS"  # a file to which every row is appended, for `make bench`
+
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE, CLIENT_CORE = CORES[0], CORES[-1]
+START_TIMEOUT_S = 90.0
+
+
+def install_peers() -> None:
+    """Install what Lorewire is compared with, once."""
+    stamp = PEERS / ".installed"
+    wanted = (Path(__file__).parent / "peers.txt").read_text()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print("Installing the peers ...", file=sys.stderr)
+    subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
+    pip = [PEERS_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", Path(__file__).parent / "peers.txt"], check=True)
+    stamp.write_text(wanted)
+
+
+def rounds_of(description: str, default: int = 5) -> int:
+    """The number of rounds from the command line."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=default, help="median of so many")
+    rounds: int = parser.parse_args().rounds
+    return rounds
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def process(
+    *arguments: str | Path, core: int | None, env: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[str]"]:
+    """A process on one core, ended with SIGTERM; its first line of output says that it is ready."""
+    command = [str(argument) for argument in arguments]
+    if core is not None:
+        command = ["taskset", "-c", str(core), *command]
+    started = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}, cwd=ROOT
+    )
+    assert started.stdout is not None
+    try:
+        started.stdout.readline()
+        if started.poll() is not None:
+            raise SystemExit(f"{' '.join(command)} ended with {started.returncode}")
+        yield started
+    finally:
+        started.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            started.wait(10)
+        started.kill()
+        started.wait()
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """An embedded PostgreSQL with durable commits and an empty database; yields its URL."""
+    from lorewire.postgres import EmbeddedPostgres
+
+    folder = tempfile.mkdtemp(prefix="lorewire-bench-", dir="/var/tmp")
+    os.chmod(folder, 0o755)  # as root, the server has a user of its own
+    server = EmbeddedPostgres(Path(folder) / "postgres")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def lorewire(
+    database_url: str, model_url: str, *, core: int | None = SERVER_CORE, **settings: str
+) -> Iterator[tuple[int, "subprocess.Popen[str]"]]:
+    """A server with its projector, on a model of ours; yields its port and its process."""
+    port = free_port()
+    env = {
+        "DATABASE_URL": database_url,
+        "LOREWIRE_MODEL_URL": model_url,
+        "LOREWIRE_MODEL": "instant",
+        "LOREWIRE_PORT": str(port),
+        "LOREWIRE_LOG_LEVEL": "error",
+        **{f"LOREWIRE_{name.upper()}": value for name, value in settings.items()},
+    }
+    with process(sys.executable, "-m", "lorewire", "serve", core=core, env=env) as server:
+        yield port, server
+
+
+@contextmanager
+def instant_model() -> Iterator[str]:
+    """A model server that answers at once; yields its URL."""
+    port = free_port()
+    arguments = (sys.executable, "-m", "bench.instant_model", str(port))
+    with process(*arguments, core=CLIENT_CORE):
+        yield f"http://127.0.0.1:{port}/v1"
+
+
+def client(*arguments: str | int) -> dict[str, Any]:
+    """Run the load client in a process of its own, on its own core; its figures."""
+    command = ["taskset", "-c", str(CLIENT_CORE), str(PEERS_PYTHON), "-m", "bench.client"]
+    done = subprocess.run(
+        [*command, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, check=True
+    )
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
+
+
+def open_session(port: int, **body: Any) -> str:
+    """A new session of a Lorewire server; its id."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/v1/sessions",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as answer:
+        session_id: str = json.load(answer)["session_id"]
+    return session_id
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time that a process has used, user and system, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def pss_kib(pid: int) -> int:
+    """Memory of a process, shared pages in part, in KiB."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    raise ValueError(f"no Pss of {pid}")
+
+
+def median(figures: Sequence[float]) -> float:
+    """The middle one."""
+    return statistics.median(figures)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a Markdown table; for `make bench`, keep its rows as well."""
+    print(f"\n### {title}\n")
+    print(f"| {' | '.join(columns)} |")
+    print(f"|{'---|' * len(columns)}")
+    for row in rows:
+        print(f"| {' | '.join(_cell(cell) for cell in row)} |")
+    sys.stdout.flush()
+    if path := os.environ.get(RESULTS):
+        with open(path, "a") as file:
+            for row in rows:
+                cells = dict(zip(columns, map(_cell, row), strict=True))
+                file.write(json.dumps({"title": title, "cells": cells}) + "\n")
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """How many times theirs is ours: the median of the ratios within each round."""
+    return median([a / b for a, b in zip(ours, theirs, strict=True)])
+
+
+def machine() -> str:
+    """One line about the machine."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return f"{len(CORES)} cores of {model}, Python {platform.python_version()}"
+
+
+def wait_for_http(url: str) -> None:
+    """Return when somebody answers, whatever it is."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{url} does not answer")
+        time.sleep(0.05)
+
+
+def _cell(cell: object) -> str:
+    if isinstance(cell, float):
+        return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)

@@ -1,0 +1,1 @@
+"""What Lorewire is compared with: small servers that do the same work another way."""

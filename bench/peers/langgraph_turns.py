@@ -1,0 +1,71 @@
+"""LangGraph with its PostgreSQL checkpointer: one node that asks the model, message history kept.
+
+    python -m bench.peers.langgraph_turns DATABASE_URL MODEL_URL SESSIONS SECONDS
+
+Prints one JSON object. In-process: no socket is between the asker and the graph.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+from langchain_core.messages import HumanMessage, trim_messages
+from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.graph import START, MessagesState, StateGraph
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+
+SHOWN_MESSAGES = 13
+POOL_SIZE = 16
+
+
+async def main(database_url: str, model_url: str, sessions: int, seconds: float) -> dict[str, Any]:
+    """Run whole turns in so many threads of conversation at once."""
+    model = ChatOpenAI(base_url=model_url, api_key="none", model="instant", streaming=True)  # type: ignore[arg-type]
+
+    async def answer(state: MessagesState) -> dict[str, Any]:
+        shown = trim_messages(
+            state["messages"], max_tokens=SHOWN_MESSAGES, token_counter=len, start_on="human"
+        )
+        return {"messages": [await model.ainvoke(shown)]}
+
+    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+        database_url,
+        max_size=POOL_SIZE,
+        kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
+        open=False,
+    )
+    async with pool:
+        saver = AsyncPostgresSaver(pool)
+        await saver.setup()
+        builder = StateGraph(MessagesState)
+        builder.add_node("answer", answer)
+        builder.add_edge(START, "answer")
+        graph = builder.compile(checkpointer=saver)
+        times_s: list[float] = []
+        started = time.perf_counter()
+
+        async def talk(number: int) -> None:
+            config: Any = {"configurable": {"thread_id": f"{time.time_ns()}-{number}"}}
+            while time.perf_counter() - started < seconds:
+                asked_at = time.perf_counter()
+                question = HumanMessage(f"What does the watch know? {len(times_s)}")
+                await graph.ainvoke({"messages": [question]}, config)
+                times_s.append(time.perf_counter() - asked_at)
+
+        await asyncio.gather(*(talk(number) for number in range(sessions)))
+        elapsed_s = time.perf_counter() - started
+    times_s.sort()
+    return {
+        "turns_per_s": len(times_s) / elapsed_s,
+        "turn_p50_ms": times_s[len(times_s) // 2] * 1e3,
+        "turn_p99_ms": times_s[len(times_s) * 99 // 100] * 1e3,
+    }
+
+
+if __name__ == "__main__":
+    database_url, model_url, sessions, seconds = sys.argv[1:]
+    print(json.dumps(asyncio.run(main(database_url, model_url, int(sessions), float(seconds)))))

@@ -1,0 +1,186 @@
+"""WebSockets: pings, idle connections, one message to many; against stock Tornado and FastAPI.
+
+    python -m bench.sockets [--rounds 5]
+
+Server on one core, client (picows, a process of its own) on another. Lorewire's pings go through
+the session's actor, its idle connections each have a session and its actor.
+"""
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from bench.common import (
+    CLIENT_CORE,
+    PEERS_PYTHON,
+    ROOT,
+    SERVER_CORE,
+    client,
+    free_port,
+    install_peers,
+    instant_model,
+    lorewire,
+    median,
+    open_session,
+    postgres,
+    process,
+    pss_kib,
+    ratio,
+    rounds_of,
+    table,
+    wait_for_http,
+)
+
+PING_SECONDS = 2.0
+IDLE_CONNECTIONS = 10_000
+IDLE_SESSIONS = 1_000  # opened over HTTP; ten connections each
+FANOUT_CONNECTIONS = 1_000
+FANOUT_MESSAGES = 100
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server that runs."""
+
+    port: int
+    pid: int
+
+
+@contextmanager
+def peer(module: str) -> Iterator[Target]:
+    """One of the peers, freshly started."""
+    port = free_port()
+    with process(
+        PEERS_PYTHON, "-m", f"bench.peers.{module}", str(port), core=SERVER_CORE
+    ) as server:
+        wait_for_http(f"http://127.0.0.1:{port}/")
+        yield Target(port, server.pid)
+
+
+def pings(rounds: int, ours: Target) -> None:
+    """Round trips."""
+    path = session_path(open_session(ours.port))
+    figures: dict[tuple[int, str], list[dict[str, float]]] = defaultdict(list)
+    with peer("tornado_server") as tornado, peer("fastapi_server") as fastapi:
+        targets = {
+            "Lorewire": (ours, path),
+            "stock Tornado": (tornado, "/ping"),
+            "FastAPI + uvicorn": (fastapi, "/ping"),
+        }
+        for connections in (1, 100, 1_000):
+            for _ in range(rounds):
+                for name, (target, where) in targets.items():
+                    measured = client(
+                        "ping", target.port, where, connections, PING_SECONDS, target.pid
+                    )
+                    figures[connections, name].append(measured)
+    rows = []
+    for (connections, name), measured in figures.items():
+        stock = figures[connections, "stock Tornado"]
+        per_cpu = [one["per_cpu_s"] for one in measured]
+        rows.append(
+            (
+                connections,
+                name,
+                median([one["per_s"] for one in measured]),
+                median(per_cpu),
+                median([one["p50_us"] for one in measured]),
+                median([one["p99_us"] for one in measured]),
+                ratio(per_cpu, [one["per_cpu_s"] for one in stock]),
+            )
+        )
+    table(
+        "Ping round trips",
+        ("connections", "server", "per s", "per server-CPU-s", "p50 us", "p99 us", "of Tornado"),
+        rows,
+    )
+
+
+def fanout(rounds: int, ours: Target) -> None:
+    """One message to many connections of one session."""
+    figures: dict[str, list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        path = session_path(open_session(ours.port))
+        with peer("tornado_server") as tornado:
+            for name, target, where in (
+                ("Lorewire", ours, path),
+                ("stock Tornado, write_message in a loop", tornado, "/loop"),
+                ("Tornado, framed once, stream.write", tornado, "/framed"),
+            ):
+                measured = client(
+                    "fanout", target.port, where, FANOUT_CONNECTIONS, FANOUT_MESSAGES, target.pid
+                )
+                figures[name].append(measured["per_cpu_s"])
+    _, stock, framed = figures.values()
+    table(
+        f"One message to {FANOUT_CONNECTIONS:,} connections",
+        ("server", "deliveries per server-CPU-s", "of write_message", "of framed once"),
+        [
+            (name, median(measured), ratio(measured, stock), ratio(measured, framed))
+            for name, measured in figures.items()
+        ],
+    )
+
+
+def idle(rounds: int, database_url: str, model_url: str) -> None:
+    """Memory of idle connections."""
+    figures: dict[str, list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        with peer("tornado_server") as tornado:
+            figures["stock Tornado"].append(_idle_kib(tornado, ["/ping"]))
+        with peer("fastapi_server") as fastapi:
+            figures["FastAPI + uvicorn"].append(_idle_kib(fastapi, ["/ping"]))
+        limits = {"max_connections": "20000", "max_connections_per_user": "20000"}
+        with lorewire(database_url, model_url, **limits) as (port, server):
+            paths = [session_path(open_session(port)) for _ in range(IDLE_SESSIONS)]
+            figures["Lorewire"].append(_idle_kib(Target(port, server.pid), paths))
+    stock = figures["stock Tornado"]
+    table(
+        f"Memory of {IDLE_CONNECTIONS:,} idle connections",
+        ("server", "PSS KiB a connection", "of Tornado"),
+        [(name, median(kib), ratio(kib, stock)) for name, kib in figures.items()],
+    )
+
+
+def _idle_kib(target: Target, paths: list[str]) -> float:
+    before = pss_kib(target.pid)
+    command = ["taskset", "-c", str(CLIENT_CORE), str(PEERS_PYTHON), "-m", "bench.client", "idle"]
+    holder = subprocess.Popen(
+        [*command, str(target.port), str(IDLE_CONNECTIONS), *paths],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    json.loads(holder.stdout.readline())  # all are connected
+    kib = (pss_kib(target.pid) - before) / IDLE_CONNECTIONS
+    holder.communicate("")
+    return kib
+
+
+def session_path(session_id: str) -> str:
+    """Where a session's socket is."""
+    return f"/api/v1/ws/sessions/{session_id}"
+
+
+def main() -> None:
+    """Measure and print."""
+    rounds = rounds_of(__doc__ or "")
+    install_peers()
+    with ExitStack() as stack:
+        database_url = stack.enter_context(postgres())
+        model_url = stack.enter_context(instant_model())
+        limits = {"max_connections_per_user": "20000", "messages_per_s": "1000000"}
+        with lorewire(database_url, model_url, **limits) as (port, server):
+            pings(rounds, Target(port, server.pid))
+            fanout(rounds, Target(port, server.pid))
+        idle(min(rounds, 3), database_url, model_url)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
