@@ -34,6 +34,7 @@ from bench.common import (
     table,
 )
 from bench.sockets import session_path
+from lorewire.database import migrate
 
 SECONDS = 4.0
 STATE = b'{"text":"' + b"x" * 380 + b'"}'  # what an event of a conversation has, in bytes
@@ -41,6 +42,8 @@ STATE = b'{"text":"' + b"x" * 380 + b'"}'  # what an event of a conversation has
 
 def commands(rounds: int, database_url: str, port: int) -> None:
     """Queries accepted and replies stored, and what one writer could do with the same events."""
+    database_url = _new_database(database_url, "ceiling")
+    migrate(database_url)
     figures: dict[int, list[dict[str, float]]] = defaultdict(list)
     for sessions in (1, 16, 256):
         paths = [session_path(open_session(port)) for _ in range(sessions)]

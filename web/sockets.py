@@ -49,6 +49,10 @@ class Socket(WebSocketHandler):
             return ChunkedProtocol(self, False, protocol.params)
         return protocol
 
+    def send_at_once(self) -> None:
+        """Let no message wait until the client has confirmed the one before: that takes 40 ms."""
+        self.set_nodelay(True)
+
     def write_payload(self, payload: bytes) -> None:
         """Send one message; does nothing where the client is gone."""
         with contextlib.suppress(WebSocketClosedError):  # on_close tells the actor
@@ -70,6 +74,7 @@ class SessionSocket(Socket):
 
     async def open(self, *args: str, **kwargs: str) -> None:
         """The handshake is done: join the session, or close with the code that says why not."""
+        self.send_at_once()
         session_id = _session_id(args[0])
         if session_id is None:
             self.close(Close.NO_SUCH_SESSION, "no such session")
@@ -171,6 +176,7 @@ class MonitorSocket(Socket):
 
     def open(self, *args: str, **kwargs: str) -> None:
         """Start watching."""
+        self.send_at_once()
         self._monitor.tell(Watch(self.write_payload))
 
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
