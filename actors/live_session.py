@@ -28,7 +28,6 @@ class Decided(Generic[T]):
     result: T
     events: Sequence[SessionAggregate.Event]
     positions: Sequence[int]
-    before: int  # the newest position that was known before these events
 
 
 class LiveSession:
@@ -77,7 +76,7 @@ class LiveSession:
             result = self._decide(decide, session)
             events: list[Any] = list(session.collect_events())
             if not events:
-                return Decided(result, [], [], self.position)
+                return Decided(result, [], [])
             try:
                 positions = await self._journal.append(events)
             except StreamConflictError:
@@ -86,9 +85,9 @@ class LiveSession:
                 self._session = None
                 raise
             else:
-                before, self.position = self.position, positions[-1]
+                self.position = positions[-1]
                 self._take_snapshot(session, events)
-                return Decided(result, events, positions, before)
+                return Decided(result, events, positions)
         raise StreamConflictError(f"Session {self._id} is being changed elsewhere. Try again.")
 
     def _decide(self, decide: Callable[[Session], T], session: Session) -> T:

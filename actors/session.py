@@ -132,6 +132,7 @@ class SessionActor(LoopActor):
         self._turn: LiveTurn | None = None
         self._queries: dict[UUID, Session.QueryAsked] = {}  # of the open turns
         self._past: deque[PastTurn] | None = None  # None: to be read
+        self._recall_from = 0  # the newest position that prompts do not show by themselves
         self._index = MemoryIndex(services.memory, session_id, services.embedder)
         self._pushed = {"memory": 0, "graph": 0}  # how far connections know each view
         self._active_at = time.monotonic()
@@ -227,6 +228,7 @@ class SessionActor(LoopActor):
         session = await self._live.current()
         if self._past is None:
             self._past = deque(await self._live.past_turns(SHOWN_TURNS), maxlen=SHOWN_TURNS)
+            self._recall_from = self._live.position
         if self._live.take_fresh() and self._turn is None:
             if session.running is not None:
                 await self._fail_interrupted_turn(session.running.turn_id)
@@ -375,11 +377,11 @@ class SessionActor(LoopActor):
             if message is not None:
                 self._audience.send(message, getattr(event, "turn_id", None))
             if isinstance(event, Session.ReplyStarted):
-                self._start_turn(event, decided.before)
+                self._start_turn(event)
             elif isinstance(event, ENDS):
-                self._finish_turn(event)
+                self._finish_turn(event, position)
 
-    def _start_turn(self, event: Session.ReplyStarted, before: int) -> None:
+    def _start_turn(self, event: Session.ReplyStarted) -> None:
         session = self._live.loaded
         assert session is not None
         query = self._queries[event.turn_id]
@@ -389,7 +391,7 @@ class SessionActor(LoopActor):
             domain_of(session, self._services),
             tuple(self._past or ()),
             self._index,
-            before,
+            None if self._pushed["memory"] >= self._recall_from else self._recall_from,
         )
         task = asyncio.create_task(run_turn(context, self._services, self._tell_self))
         self._services.keep(task)
@@ -398,13 +400,17 @@ class SessionActor(LoopActor):
         self._audience.send(self._say("typing_start", turn_id=event.turn_id), event.turn_id)
 
     def _finish_turn(
-        self, event: Session.ReplyCompleted | Session.ReplyFailed | Session.ReplyCancelled
+        self,
+        event: Session.ReplyCompleted | Session.ReplyFailed | Session.ReplyCancelled,
+        position: int,
     ) -> None:
         turn_id = event.turn_id
         query = self._queries.pop(turn_id, None)
         if query is not None and isinstance(event, Session.ReplyCompleted):
             assert self._past is not None
-            self._past.append(PastTurn(turn_id, query.message, event.text))
+            if len(self._past) == SHOWN_TURNS:
+                self._recall_from = max(self._recall_from, self._past[0].position)
+            self._past.append(PastTurn(turn_id, query.message, event.text, position))
         if self._turn is not None and self._turn.turn_id == turn_id:
             self._drop_turn()
             self._audience.send(self._say("typing_stop", turn_id=turn_id), turn_id)

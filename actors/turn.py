@@ -33,6 +33,7 @@ class PastTurn:
     turn_id: UUID
     query: str
     reply: str
+    position: int = 0  # of the reply's event; 0: from before the actor was live
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class TurnContext:
     domain: Domain
     past: Sequence[PastTurn]  # oldest first
     index: MemoryIndex
-    before: int  # the newest position of the session before the turn
+    recall_from: int | None  # wait until memory has read up to here; None: it has
 
 
 def domain_of(session: Session, services: Services) -> Domain:
@@ -108,8 +109,11 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
 async def _write_prompt(context: TurnContext, services: Services) -> tuple[Prompt, tuple[str, ...]]:
     query = context.query
     # The seed of a new session, above all. A projector that is behind holds nobody up for long.
-    if not await has_read_within(services.pool, MEMORY, context.before, RECALL_WAITS_S):
-        logger.warning("Memory is behind position %d: recalling what it has", context.before)
+    wanted = context.recall_from
+    if wanted is not None and not await has_read_within(
+        services.pool, MEMORY, wanted, RECALL_WAITS_S
+    ):
+        logger.warning("Memory is behind position %d: recalling what it has", wanted)
     shown = {turn.turn_id for turn in context.past} | {query.turn_id}
     found = await context.index.search(
         query.message,

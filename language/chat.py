@@ -5,12 +5,13 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import openai
+from openai.types.chat import ChatCompletionChunk
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ MAX_TOKENS = 2**31  # more is not a count of anything
 
 # PostgreSQL's text can't hold NUL, and JSON can't hold half of a surrogate pair.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+_FINAL = frozenset({400, 413, 422})  # the request itself is refused
 
 _HINTS = {
     401: "Check LOREWIRE_MODEL_KEY",
@@ -58,6 +61,10 @@ class ModelUnavailableError(Exception):
     """The model gave no reply; the text says which model, where, and what to look at."""
 
 
+class NoUsableReplyError(ModelUnavailableError):
+    """The model is there, but not for this request: asked again, it would say the same."""
+
+
 class ChatModel:
     """Speaks to one OpenAI-compatible server."""
 
@@ -77,7 +84,7 @@ class ChatModel:
         self._first_token_timeout_s = first_token_timeout_s
         self._gap_timeout_s = gap_timeout_s
         self._turn_timeout_s = turn_timeout_s
-        self._refuses_usage = False
+        self._refused: frozenset[str] = frozenset()  # options that this server does not know
         self._checked_at: float | None = None  # on the monotonic clock
         self._problem: str | None = None
         self._client = openai.AsyncOpenAI(
@@ -88,24 +95,35 @@ class ChatModel:
         )
 
     async def stream(
-        self, messages: Sequence[ChatMessage], *, max_tokens: int, model: str | None = None
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        max_tokens: int,
+        model: str | None = None,
+        response_format: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[str | Finished, None]:
         """The reply, piece by piece, and `Finished` at its end.
 
-        Raises ModelUnavailableError where no reply comes, or where it breaks off. Closing the
-        iterator closes the request, and the server stops writing.
+        `response_format` is asked for where the server knows such a thing; the prompt has to say
+        the same. Raises ModelUnavailableError where no reply comes, or where it breaks off, and its
+        subclass where asking again would not help. Closing the iterator closes the request, and the
+        server stops writing.
         """
         name = model or self.model
         deadline = time.monotonic() + self._turn_timeout_s
         try:
             response = await self._within(
-                self._open(name, messages, max_tokens), self._first_token_timeout_s, deadline, name
+                self._open(name, messages, max_tokens, response_format),
+                self._first_token_timeout_s,
+                deadline,
+                name,
             )
             async with contextlib.aclosing(self._read(response, name, deadline)) as parts:
                 async for part in parts:
                     yield part
         except openai.APIStatusError as error:
-            raise self._unavailable(name, _say_status(error)) from error
+            is_final = error.status_code in _FINAL
+            raise self._unavailable(name, _say_status(error), is_final=is_final) from error
         except openai.APIConnectionError as error:
             reason = _say_unreached(error.__cause__ or error)
             raise self._unavailable(name, reason) from error
@@ -144,24 +162,43 @@ class ChatModel:
         """Close the connections."""
         await self._client.close()
 
-    async def _open(self, name: str, messages: Sequence[ChatMessage], max_tokens: int) -> Any:
+    async def _open(
+        self,
+        name: str,
+        messages: Sequence[ChatMessage],
+        max_tokens: int,
+        response_format: Mapping[str, Any] | None,
+    ) -> openai.AsyncStream[ChatCompletionChunk]:
         request: dict[str, Any] = {
             "model": name,
             "messages": [vars(message) for message in messages],
             "max_tokens": max_tokens,
             "stream": True,
         }
-        if self._refuses_usage:
-            return await self._client.chat.completions.create(**request)
-        try:
-            return await self._client.chat.completions.create(
-                **request, stream_options={"include_usage": True}
-            )
-        except openai.BadRequestError:
-            # Some servers do not know the option. If it was something else, it fails again.
-            response = await self._client.chat.completions.create(**request)
-            self._refuses_usage = True
-            return response
+        options: dict[str, Any] = {"stream_options": {"include_usage": True}}
+        if response_format is not None:
+            options["response_format"] = response_format
+        *tries, last = _refusable(self._refused, frozenset(options))
+        for refused in tries:
+            # Some servers do not know an option. If it was something else, it fails again.
+            with contextlib.suppress(openai.BadRequestError, openai.UnprocessableEntityError):
+                return await self._post(request, options, refused)
+        return await self._post(request, options, last)
+
+    async def _post(
+        self, request: dict[str, Any], options: dict[str, Any], refused: frozenset[str]
+    ) -> openai.AsyncStream[ChatCompletionChunk]:
+        """`chat.completions.create` without its check of every message, half of its time."""
+        asked = {name: value for name, value in options.items() if name not in refused}
+        response = await self._client.post(
+            "/chat/completions",
+            body=request | asked,
+            cast_to=ChatCompletionChunk,
+            stream=True,
+            stream_cls=openai.AsyncStream[ChatCompletionChunk],
+        )
+        self._refused = refused
+        return response
 
     async def _read(
         self, response: Any, name: str, deadline: float
@@ -190,7 +227,7 @@ class ChatModel:
         if finish_reason is None:
             raise self._unavailable(name, "its reply broke off")
         if not is_anything_said:
-            raise self._unavailable(name, "its reply is empty")
+            raise self._unavailable(name, "its reply is empty", is_final=True)
         yield Finished(model_name, usage, finish_reason)
 
     async def _within(self, awaitable: Any, timeout_s: float, deadline: float, name: str) -> Any:
@@ -205,10 +242,17 @@ class ChatModel:
                 reason = f"nothing has come from it for {timeout_s:g} s"
             raise self._unavailable(name, reason) from None
 
-    def _unavailable(self, name: str, reason: str) -> ModelUnavailableError:
-        return ModelUnavailableError(
-            f"The language model {name!r} at {self._url} gave no reply: {reason}."
-        )
+    def _unavailable(
+        self, name: str, reason: str, *, is_final: bool = False
+    ) -> ModelUnavailableError:
+        error_class = NoUsableReplyError if is_final else ModelUnavailableError
+        return error_class(f"The language model {name!r} at {self._url} gave no reply: {reason}.")
+
+
+def _refusable(known: frozenset[str], options: frozenset[str]) -> list[frozenset[str]]:
+    """Which options to leave out, try by try: what is known to be refused, one more each, all."""
+    more = [known | {option} for option in sorted(options - known)]
+    return list(dict.fromkeys([known, *more, options]))
 
 
 def _usage(counted: Any) -> Usage | None:

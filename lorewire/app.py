@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import psycopg
 import pykka
 from psycopg_pool import AsyncConnectionPool
 from tornado.netutil import bind_sockets
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 MODEL_START_TIMEOUT_S = 60.0  # the embedded model takes one second; a slow disk more
 VIEW_TIMEOUT_S = 3.0  # for a connection; one that fails to open is tried again after a second
+CHECK_IDLE_S = 1.0
 VIEW_POOL_SIZE = 8  # reads of views; each takes about a millisecond
 
 
@@ -136,10 +138,25 @@ def _view_pool(database_url: str) -> AsyncConnectionPool:
         max_size=VIEW_POOL_SIZE,
         timeout=VIEW_TIMEOUT_S,
         reconnect_timeout=VIEW_TIMEOUT_S,  # then the next reader tries anew
-        check=AsyncConnectionPool.check_connection,
+        check=_check_idle,
+        reset=_note_use,
         kwargs={"autocommit": True, "connect_timeout": 2},
         open=False,
     )
+
+
+async def _note_use(conn: psycopg.AsyncConnection[Any]) -> None:
+    """Called when a reader gives a connection back."""
+    conn.used_at = time.monotonic()  # type: ignore[attr-defined]
+
+
+async def _check_idle(conn: psycopg.AsyncConnection[Any]) -> None:
+    """A round trip that finds a dead connection, not for one that has just worked.
+
+    What dies within that second is tried again by whoever reads (`actors.patience`).
+    """
+    if time.monotonic() - getattr(conn, "used_at", 0.0) > CHECK_IDLE_S:
+        await AsyncConnectionPool.check_connection(conn)
 
 
 def _chat_model(settings: Settings, url: str, name: str) -> ChatModel:
