@@ -38,8 +38,8 @@ def install_peers() -> None:
         return
     print("Installing the peers ...", file=sys.stderr)
     subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
-    pip = [PEERS_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-r", Path(__file__).parent / "peers.txt"], check=True)
+    pip = [str(PEERS_PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", str(Path(__file__).parent / "peers.txt")], check=True)
     stamp.write_text(wanted)
 
 
@@ -101,7 +101,7 @@ def postgres() -> Iterator[str]:
 
 @contextmanager
 def lorewire(
-    database_url: str, model_url: str, *, core: int | None = SERVER_CORE, **settings: str
+    database_url: str, model_url: str, *, core: int | None = SERVER_CORE, **settings: int | str
 ) -> Iterator[tuple[int, "subprocess.Popen[str]"]]:
     """A server with its projector, on a model of ours; yields its port and its process."""
     port = free_port()
@@ -111,7 +111,7 @@ def lorewire(
         "LOREWIRE_MODEL": "instant",
         "LOREWIRE_PORT": str(port),
         "LOREWIRE_LOG_LEVEL": "error",
-        **{f"LOREWIRE_{name.upper()}": value for name, value in settings.items()},
+        **{f"LOREWIRE_{name.upper()}": str(value) for name, value in settings.items()},
     }
     with process(sys.executable, "-m", "lorewire", "serve", core=core, env=env) as server:
         yield port, server
@@ -126,12 +126,11 @@ def instant_model() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
 
 
-def client(*arguments: str | int) -> dict[str, Any]:
+def client(*arguments: object) -> dict[str, Any]:
     """Run the load client in a process of its own, on its own core; its figures."""
     command = ["taskset", "-c", str(CLIENT_CORE), str(PEERS_PYTHON), "-m", "bench.client"]
-    done = subprocess.run(
-        [*command, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, check=True
-    )
+    command += [str(argument) for argument in arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures
 

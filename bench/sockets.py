@@ -8,7 +8,6 @@ the session's actor, its idle connections each have a session and its actor.
 
 import json
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -79,17 +78,17 @@ def pings(rounds: int, ours: Target) -> None:
                     )
                     figures[connections, name].append(measured)
     rows = []
-    for (connections, name), measured in figures.items():
+    for (connections, name), taken in figures.items():
         stock = figures[connections, "stock Tornado"]
-        per_cpu = [one["per_cpu_s"] for one in measured]
+        per_cpu = [one["per_cpu_s"] for one in taken]
         rows.append(
             (
                 connections,
                 name,
-                median([one["per_s"] for one in measured]),
+                median([one["per_s"] for one in taken]),
                 median(per_cpu),
-                median([one["p50_us"] for one in measured]),
-                median([one["p99_us"] for one in measured]),
+                median([one["p50_us"] for one in taken]),
+                median([one["p99_us"] for one in taken]),
                 ratio(per_cpu, [one["per_cpu_s"] for one in stock]),
             )
         )
@@ -134,8 +133,9 @@ def idle(rounds: int, database_url: str, model_url: str) -> None:
             figures["stock Tornado"].append(_idle_kib(tornado, ["/ping"]))
         with peer("fastapi_server") as fastapi:
             figures["FastAPI + uvicorn"].append(_idle_kib(fastapi, ["/ping"]))
-        limits = {"max_connections": "20000", "max_connections_per_user": "20000"}
-        with lorewire(database_url, model_url, **limits) as (port, server):
+        with lorewire(
+            database_url, model_url, max_connections=20_000, max_connections_per_user=20_000
+        ) as (port, server):
             paths = [session_path(open_session(port)) for _ in range(IDLE_SESSIONS)]
             figures["Lorewire"].append(_idle_kib(Target(port, server.pid), paths))
     stock = figures["stock Tornado"]
@@ -175,12 +175,13 @@ def main() -> None:
     with ExitStack() as stack:
         database_url = stack.enter_context(postgres())
         model_url = stack.enter_context(instant_model())
-        limits = {"max_connections_per_user": "20000", "messages_per_s": "1000000"}
-        with lorewire(database_url, model_url, **limits) as (port, server):
+        with lorewire(
+            database_url, model_url, max_connections_per_user=20_000, messages_per_s=1_000_000
+        ) as (port, server):
             pings(rounds, Target(port, server.pid))
             fanout(rounds, Target(port, server.pid))
         idle(min(rounds, 3), database_url, model_url)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

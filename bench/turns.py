@@ -8,7 +8,6 @@ beside its web process, as they do in production.
 
 import json
 import subprocess
-import sys
 import time
 import urllib.request
 from collections import defaultdict
@@ -189,11 +188,11 @@ def main() -> None:
         database_url = stack.enter_context(postgres())
         model_url = stack.enter_context(instant_model())
         port, _ = stack.enter_context(
-            lorewire(database_url, model_url, core=None, queries_per_s="1000000")
+            lorewire(database_url, model_url, core=None, queries_per_s=1_000_000)
         )
         commands(rounds, database_url, port)
         turns(rounds, database_url, model_url, port)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
