@@ -86,6 +86,7 @@ setup(
             "build>=1.6,<2",
             "hypothesis>=6.170,<7",
             "mypy>=2.4,<3",
+            "playwright>=1.65,<2",  # drives the machine's Chromium
             "pycryptodome>=4.4,<5",  # the event store library's contract tests import it
             "pytest>=9.2,<10",
             "pytest-asyncio>=1.5,<2",

@@ -178,9 +178,9 @@ class Server:
 
 @asynccontextmanager
 async def running_server(
-    database_url: str, *, with_projector: bool = True, **settings: Any
+    database_url: str, *, with_projector: bool = True, port: int = 0, **settings: Any
 ) -> AsyncIterator[Server]:
-    """A server on a migrated database, on a free port of loopback."""
+    """A server on a migrated database, on a port of loopback (0: a free one)."""
     options = {"embedder": "none", "monitor_interval_s": 0.5, **settings}
     async with (
         _projector(database_url) if with_projector else nullcontext(),
@@ -191,7 +191,7 @@ async def running_server(
         ),
     ):
         server = make_server(make_app(directory, monitor, version="test"))
-        listening = bind_sockets(0, "127.0.0.1")
+        listening = bind_sockets(port, "127.0.0.1")
         server.add_sockets(listening)
         running = Server(listening[0].getsockname()[1], database_url, directory, monitor, model)
         try:

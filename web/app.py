@@ -12,6 +12,7 @@ from actors.protocol import MAX_MESSAGE_BYTES
 from web import graph, memory, sessions
 from web.api import NotFoundHandler
 from web.operations import HealthHandler, MetricsHandler
+from web.page import page_routes
 from web.sockets import MonitorSocket, SessionSocket
 
 SESSION = r"/api/v1/sessions/([^/]+)"
@@ -41,10 +42,14 @@ def make_app(
             (SESSION + "/graph", graph.GraphHandler, api),
             (SESSION + "/graph/stats", graph.GraphStatsHandler, api),
             (SESSION + "/graph/entity/(.+)", graph.EntityHandler, api),
+            (SESSION + "/graph/statements/(.+)", graph.StatementHandler, api),
+            (SESSION + "/graph/merges", graph.MergesHandler, api),
+            (SESSION + "/graph/merges/([^/]+)", graph.MergeHandler, api),
             (SESSION + "/graph/sparql", graph.SparqlHandler, api),
             (SESSION + "/events", sessions.EventsHandler, api),
             (r"/api/v1/domains", sessions.DomainsHandler, api),
             (r"/api/v1/domains/([^/]+)", sessions.DomainHandler, api),
+            *page_routes(),
         ],
         default_handler_class=NotFoundHandler,
         default_handler_args=api,
