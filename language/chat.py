@@ -21,7 +21,7 @@ MAX_NAME_CHARS = 200
 MAX_TOKENS = 2**31  # more is not a count of anything
 
 # PostgreSQL's text can't hold NUL, and JSON can't hold half of a surrogate pair.
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 _FINAL = frozenset({400, 413, 422})  # the request itself is refused
 
@@ -214,12 +214,12 @@ class ChatModel:
                     break
                 usage = _usage(chunk.usage) or usage
                 if isinstance(chunk.model, str) and chunk.model:
-                    model_name = _UNSTORABLE.sub("", chunk.model)[:MAX_NAME_CHARS]
+                    model_name = UNSTORABLE.sub("", chunk.model)[:MAX_NAME_CHARS]
                 if not chunk.choices:
                     continue
                 choice = chunk.choices[0]
                 finish_reason = choice.finish_reason or finish_reason
-                piece = _UNSTORABLE.sub("", choice.delta.content or "")
+                piece = UNSTORABLE.sub("", choice.delta.content or "")
                 if piece:
                     is_anything_said = True
                     timeout_s = self._gap_timeout_s
@@ -282,5 +282,5 @@ def _say_unreached(error: BaseException) -> str:
 
 
 def _first_line(error: object) -> str:
-    text = _UNSTORABLE.sub("", str(error)).strip() or type(error).__name__
+    text = UNSTORABLE.sub("", str(error)).strip() or type(error).__name__
     return text.splitlines()[0][:200]

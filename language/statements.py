@@ -24,3 +24,4 @@ class ExtractedStatement:
     valid_from: str | None  # when it holds, in the text's own words
     valid_to: str | None
     confidence: float  # 0.9: a named subject; 0.7: "he" or "she" resolved; 0.5: anything else
+    replaces: str | None = None  # what it says was so before

@@ -11,7 +11,6 @@ strictly: vague, incomplete or wrongly flagged is wrong. Right were 26 of 27 (96
 """
 
 import sys
-from datetime import date
 
 import pytest
 from hypothesis import given, settings
@@ -102,8 +101,8 @@ CASES: dict[str, list[str]] = {
         "humidity | degrades | film | yes possible"
     ],
     "As a reader, I want to save a wishlist so that I can buy books later.": [
-        "Ada | saves | wishlist | yes wish",
-        "Ada | buys | books | yes possible",
+        "reader | saves | wishlist | yes wish",
+        "reader | buys | books | yes possible",
     ],
     "The checkout must support PayPal and invoices.": [
         "checkout | supports | PayPal | yes possible",
@@ -326,7 +325,6 @@ def extract(
         text,
         speaker="Ada",
         addressee="Agent",
-        said_on=date(2026, 1, 31),
         known_names=known_names,
     )
 
@@ -408,9 +406,7 @@ def test_he_is_nobody_where_two_people_may_be_meant(extractor: Extractor) -> Non
 
 
 def test_without_an_addressee_nothing_is_said_of_you(extractor: Extractor) -> None:
-    said_on = date(2026, 1, 31)
-
-    assert extractor.extract("You lead it.", speaker="Ada", addressee=None, said_on=said_on) == []
+    assert extractor.extract("You lead it.", speaker="Ada", addressee=None) == []
 
 
 def test_confidence_tells_names_from_pronouns_and_nouns(extractor: Extractor) -> None:
