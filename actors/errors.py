@@ -8,9 +8,11 @@ from eventsourcing.persistence import InterfaceError, OperationalError
 from actors.patience import VIEWS_UNREACHABLE
 from actors.protocol import Code, RefusedError
 from events.journal import LogUnavailableError, StreamConflictError
+from events.knowledge import CurationError
 from events.session import SessionIsDeletedError, TooManyTurnsError, UnknownTurnError
 from projections.as_of import AsOfError
-from projections.graph import UnknownEntityError
+from projections.corrections import UnknownMergeError, UnknownStatementError
+from projections.graph_parts import UnknownEntityError
 from projections.sparql import SparqlError
 
 
@@ -29,6 +31,9 @@ ERROR_CODES: Sequence[tuple[type[Exception], str]] = (
     (SessionIsDeletedError, Code.NOT_FOUND),
     (UnknownTurnError, Code.NOT_FOUND),
     (UnknownEntityError, Code.NOT_FOUND),
+    (UnknownStatementError, Code.NOT_FOUND),
+    (UnknownMergeError, Code.NOT_FOUND),
+    (CurationError, Code.CONFLICT),
     (TooManyTurnsError, Code.CONFLICT),
     (StreamConflictError, Code.CONFLICT),
     (AsOfError, Code.INVALID_DATA),

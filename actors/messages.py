@@ -77,6 +77,14 @@ class Reconfigure:
 
 
 @dataclass(frozen=True)
+class Correct:
+    """Ask: a correction of the graph that came over HTTP. Answered with what it led to."""
+
+    request: Request
+    cause: Cause
+
+
+@dataclass(frozen=True)
 class Delete:
     """Ask: delete the session."""
 
@@ -119,6 +127,14 @@ class ViewMoved:
 
     view: Literal["memory", "graph"]
     position: int
+
+
+@dataclass(frozen=True)
+class ViewRebuilt:
+    """Tell: a rebuild has replaced the rows of a view of this session."""
+
+    view: Literal["memory", "graph"]
+    position: int  # up to which the view had read then
 
 
 @dataclass(frozen=True)

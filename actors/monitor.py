@@ -12,6 +12,7 @@ import psutil
 
 from actors.loop_actor import LoopActor
 from actors.protocol import Message, Ping, timestamp
+from projections.learning_queue import NOTHING_WAITS, LearningQueue
 from projections.positions import Positions
 
 logger = logging.getLogger(__name__)
@@ -103,11 +104,13 @@ class MonitorActor(LoopActor):
         interval_s: float,
         count_sessions: Callable[[], Awaitable[int]],
         read_positions: Callable[[], Awaitable[Positions]],
+        read_learning_queue: Callable[[], Awaitable[LearningQueue]],
     ) -> None:
         super().__init__()
         self._interval_s = interval_s
         self._count_sessions = count_sessions
         self._read_positions = read_positions
+        self._read_learning_queue = read_learning_queue
         self._started_at = time.monotonic()
         self._process = psutil.Process()
         self._watchers: list[Callable[[bytes], None]] = []
@@ -118,6 +121,7 @@ class MonitorActor(LoopActor):
         self._connections = 0
         self._turns = 0
         self._positions = Positions(head=0, views={})
+        self._learning_queue = NOTHING_WAITS
         self._positions_at = time.monotonic()
         self._events_per_second = 0.0
 
@@ -227,9 +231,14 @@ class MonitorActor(LoopActor):
                     "events_per_second": round(self._events_per_second, 1),
                     "turns_running": self._turns,
                     "projections": {
-                        name: {"position": position, "lag": positions.lag(name)}
+                        name: {
+                            "position": position,
+                            "lag": positions.lag(name),
+                            "set_aside": positions.set_aside.get(name, 0),
+                        }
                         for name, position in positions.views.items()
                     },
+                    "learning": vars(self._learning_queue),
                     "rss_bytes": self._process.memory_info().rss,
                     "uptime_s": round(time.monotonic() - self._started_at),
                 },
@@ -240,6 +249,7 @@ class MonitorActor(LoopActor):
         try:
             self._sessions = await self._count_sessions()
             positions = await self._read_positions()
+            self._learning_queue = await self._read_learning_queue()
         except Exception as error:  # the monitor goes on with what it knows
             logger.warning("The monitor can't read the views: %s", error)
             return

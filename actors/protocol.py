@@ -226,6 +226,29 @@ class GetGraph(Request):
     as_of: AsOf | None = None
 
 
+class RetractStatement(Request):
+    """Say that a statement was never right."""
+
+    type = "retract_statement"
+    statement_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = None
+
+
+class MergeEntities(Request):
+    """Say that two entities are one."""
+
+    type = "merge_entities"
+    kept: Annotated[str, StringConstraints(min_length=1, max_length=1_000)]  # an id or a name
+    merged: Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
+
+
+class SplitEntities(Request):
+    """Take a merge back."""
+
+    type = "split_entities"
+    merge_id: Id
+
+
 class Ping(Request):
     """Measure the way there and back."""
 
@@ -236,7 +259,10 @@ class Ping(Request):
 
 SESSION_REQUESTS: Mapping[str, type[Request]] = {
     request.type: request
-    for request in (Query, Cancel, Heartbeat, GetStatus, GetMemory, SearchMemory, GetGraph, Ping)
+    for request in (
+        *(Query, Cancel, Heartbeat, GetStatus, GetMemory, SearchMemory, GetGraph),
+        *(RetractStatement, MergeEntities, SplitEntities, Ping),
+    )
 }
 MONITOR_REQUESTS: Mapping[str, type[Request]] = {Ping.type: Ping}
 

@@ -24,9 +24,11 @@ from events.connection import Connection
 from events.session import Session
 from projections.as_of import resolve_as_of
 from projections.graph_formats import render
+from projections.learning import FOLLOWER_OF
 from projections.memory import MemoryEntry
 from projections.positions import read_positions
 from projections.search import MemoryIndex
+from projections.set_aside import read_set_aside_of
 
 ANSWERS: Mapping[type[Request], str] = {
     GetStatus: "status_response",
@@ -141,12 +143,35 @@ async def memory_updates(
     ]
 
 
+async def rebuilt_message(services: Services, session_id: UUID, view: str) -> tuple[Message, int]:
+    """What tells a client that a rebuild has replaced what it holds of a view; its view position.
+
+    For the graph it is all of it: "forget what you hold, this is the graph".
+    """
+    data: dict[str, Any] = {"session_id": session_id, "timestamp": timestamp()}
+    if view == "memory":
+        position = (await read_positions(services.pool)).views[view]
+        data |= {"update_type": "memory_rebuilt", "turn_id": None, "entries": []}
+        return Message("memory_updated", data, view_position=position), position
+    graph = await services.graph.read(session_id)
+    data |= {
+        "update_type": "graph_rebuilt",
+        "added": {"nodes": graph.nodes, "edges": graph.edges},
+        "removed": {"nodes": [], "edges": []},
+    }
+    position = graph.view_position
+    return Message("graph_updated", data, view_position=position), position
+
+
 async def graph_updates(
     services: Services, session_id: UUID, after: int, upto: int
 ) -> list[Message]:
-    """One `graph_updated` message with the difference between two positions, if there is any."""
+    """One `graph_updated` message with the difference between two positions.
+
+    What was learned and is not drawn is not told; what people corrected always is.
+    """
     changes = await services.graph.changes(session_id, after, upto)
-    if changes.is_empty:
+    if changes.is_empty and changes.update_type == "knowledge_extracted":
         return []
     return [
         Message(
@@ -154,7 +179,7 @@ async def graph_updates(
             {
                 "session_id": session_id,
                 "timestamp": timestamp(),
-                "update_type": "knowledge_extracted",
+                "update_type": changes.update_type,
                 "added": {"nodes": changes.added_nodes, "edges": changes.added_edges},
                 "removed": {"nodes": changes.removed_nodes, "edges": changes.removed_edges},
             },
@@ -181,6 +206,11 @@ async def _status(session: Session, services: Services, live: LiveState) -> Read
     memory = await services.memory.stats(session.id)
     graph = await services.graph.stats(session.id)
     turn = {"turn_id": live.running, "waiting": len(session.waiting)} if live.running else None
+    domain = services.domains.get(session.config.domain)
+    learned_by = FOLLOWER_OF.get(domain.extractor) if domain else None
+    # A model that hangs is no lag of sessions that are learned from without one.
+    others = set(FOLLOWER_OF.values()) - {learned_by}
+    followers = positions.views.keys() - others
     return Read(
         {
             "status": "active",
@@ -198,9 +228,13 @@ async def _status(session: Session, services: Services, live: LiveState) -> Read
             "memory_entries": memory.conversation_count,
             "graph": {"entities": graph.node_count, "statements": graph.edge_count},
             "position": live.position,
-            "lag": max(positions.lag(name) for name in positions.views),
+            "lag": max(positions.lag(name) for name in followers),
+            "set_aside": [
+                {"projection": one.follower, "position": one.position, "topic": one.topic}
+                for one in await read_set_aside_of(services.pool, session.id)
+            ],
         },
-        view_position=min(positions.views.values()),
+        view_position=min(positions.views[name] for name in followers),
     )
 
 
@@ -258,12 +292,18 @@ async def _search(
             {
                 **entry_on_the_wire(hit.entry),
                 "highlights": hit.highlights,
+                "passage": (
+                    None
+                    if hit.passage is None
+                    else {"start": hit.passage[0], "end": hit.passage[1]}
+                ),
                 "relevance_score": hit.relevance_score,
                 "ranks": {"keyword": hit.keyword_rank, "semantic": hit.semantic_rank},
             }
             for hit in found.hits
         ],
         "total_results": found.total,
+        "meaning": found.meaning,
         "took_ms": round(found.took_ms, 3),
         "view_position": found.view_position,
     }

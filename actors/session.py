@@ -14,6 +14,7 @@ import pykka
 from actors import reads
 from actors.audience import Audience, Listener
 from actors.connection import Connection
+from actors.curation import Corrected, Curator
 from actors.errors import (
     DATABASE_UNREACHABLE,
     EXPECTED_ERRORS,
@@ -27,6 +28,7 @@ from actors.messages import (
     AskQuery,
     Check,
     Connect,
+    Correct,
     Delete,
     Disconnected,
     Passivate,
@@ -38,6 +40,7 @@ from actors.messages import (
     StopListening,
     TurnFailed,
     ViewMoved,
+    ViewRebuilt,
     Wake,
 )
 from actors.monitor import (
@@ -54,11 +57,14 @@ from actors.protocol import (
     Close,
     Code,
     Heartbeat,
+    MergeEntities,
     Message,
     Ping,
     Query,
     RefusedError,
     Request,
+    RetractStatement,
+    SplitEntities,
     error_message,
     session_message,
 )
@@ -77,7 +83,8 @@ SHOWN_TURNS = 6  # the last turns as they are, word for word, in every prompt
 RETRY_END_S = 1.0  # between tries to store the end of a turn while the database is gone
 RETRY_PUSH_S = 1.0  # between tries to tell what a view has gained, likewise
 
-ASKED = (Connect, Answer, Check, AskQuery, Reconfigure, Delete)  # messages that somebody awaits
+# Messages that somebody awaits.
+ASKED = (Connect, Answer, Check, AskQuery, Correct, Reconfigure, Delete)
 ENDS = (Session.ReplyCompleted, Session.ReplyFailed, Session.ReplyCancelled)
 
 T = TypeVar("T")
@@ -128,6 +135,7 @@ class SessionActor(LoopActor):
         self._forget = forget
         self._list_changed = list_changed
         self._live = LiveSession(session_id, services)
+        self._curator = Curator(session_id, services)
         self._audience = Audience(session_id)
         self._turn: LiveTurn | None = None
         self._queries: dict[UUID, Session.QueryAsked] = {}  # of the open turns
@@ -188,6 +196,8 @@ class SessionActor(LoopActor):
                 await self._ask_query(query, cause, connection=message.connection)
             case Received(request=Cancel()):
                 await self._cancel(message)
+            case Received(request=RetractStatement() | MergeEntities() | SplitEntities()):
+                await self._answer_correction(message)
             case Received():
                 await self._answer_read(message)
             case Answer():
@@ -206,6 +216,10 @@ class SessionActor(LoopActor):
                 await self._end_turn(message)
             case ViewMoved():
                 await self._push_view(message)
+            case ViewRebuilt():
+                await self._push_rebuilt(message)
+            case Correct():
+                return await self._correct(message.request, message.cause)
             case Reconfigure():
                 await self._reconfigure(message)
             case Delete():
@@ -536,6 +550,23 @@ class SessionActor(LoopActor):
             lambda: reads.answer(request, session, self._services, self._index, live)
         )
 
+    # -- corrections
+
+    async def _answer_correction(self, message: Received) -> None:
+        cause = message.connection.cause(message.request_id)
+        corrected = await self._correct(message.request, cause)
+        answer = self._say(
+            f"{message.request.type}_response", position=corrected.position, **corrected.wire
+        )
+        message.connection.send(answer, message.request_id)
+
+    async def _correct(self, request: Request, cause: Cause) -> Corrected:
+        """Store a correction; the views tell all connections what it has changed."""
+        await self._existing()
+        corrected = await self._curator.correct(request, cause)
+        self._live.position = max(self._live.position, corrected.position)
+        return corrected
+
     async def _push_view(self, moved: ViewMoved) -> None:
         """Tell all connections what a view has gained since they were last told."""
         after = self._pushed[moved.view]
@@ -553,6 +584,20 @@ class SessionActor(LoopActor):
         self._pushed[moved.view] = moved.position
         for message in messages:
             self._audience.send(message)
+
+    async def _push_rebuilt(self, rebuilt: ViewRebuilt) -> None:
+        """Tell all connections that what they hold of a view was replaced."""
+        if not self._audience:
+            return
+        try:
+            message, position = await patiently(
+                lambda: reads.rebuilt_message(self._services, self._id, rebuilt.view)
+            )
+        except VIEWS_UNREACHABLE:
+            asyncio.get_running_loop().call_later(RETRY_PUSH_S, self._tell_self, rebuilt)
+            return
+        self._pushed[rebuilt.view] = max(self._pushed[rebuilt.view], position)
+        self._audience.send(message)
 
     # -- the session's life
 

@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
+from uuid import UUID
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from actors.directory import SessionDirectory
-from actors.messages import ViewMoved
+from actors.messages import ViewMoved, ViewRebuilt
 from projections.graph import GraphView
 from projections.memory import MemoryView
-from projections.positions import read_positions
+from projections.positions import Positions, read_positions
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ async def watch_views(
     """Look at the views whenever they may have moved, until cancelled."""
     views: Views = {"memory": directory.services.memory, "graph": directory.services.graph}
     seen: dict[str, int] = {}
+    generations: dict[str, int] = {}
     task = asyncio.current_task()
     assert task is not None
     # Asked each time, because a cancellation that comes together with a notification can be lost in
@@ -38,9 +40,12 @@ async def watch_views(
             ) as listener:
                 await listener.execute(f"LISTEN {CHANNEL}")
                 while not task.cancelling():
+                    positions = await read_positions(pool)
                     if not seen:
-                        seen = await _start_positions(pool, views)
-                    await _look(directory, views, seen)
+                        seen = {view: positions.views[view] for view in views}
+                        generations = dict(positions.generations)
+                    _look_for_rebuilds(directory, views, positions, generations)
+                    await _look(directory, views, positions, seen)
                     async for _ in listener.notifies(timeout=POLL_S, stop_after=1):
                         pass
         except (psycopg.Error, OSError) as error:
@@ -48,18 +53,38 @@ async def watch_views(
             await asyncio.sleep(RECONNECT_S)
 
 
-async def _start_positions(pool: AsyncConnectionPool, views: Views) -> dict[str, int]:
-    positions = await read_positions(pool)
-    return {view: positions.views.get(view, 0) for view in views}
+def _look_for_rebuilds(
+    directory: SessionDirectory,
+    views: Views,
+    positions: Positions,
+    generations: dict[str, int],
+) -> None:
+    """Tell the sessions whose rows a rebuild has replaced; one of a single session names it."""
+    for name in views:
+        generation = positions.generations[name]
+        rebuilt = positions.rebuilt_sessions[name]
+        if generation == generations[name] + 1 and rebuilt is not None:
+            session_ids = [UUID(rebuilt)]
+        elif generation != generations[name]:
+            session_ids = list(directory.live())
+        else:
+            continue
+        for session_id in session_ids:
+            rebuilt_view = ViewRebuilt(name, positions.views[name])  # type: ignore[arg-type]
+            directory.tell_live(session_id, rebuilt_view)
+        generations[name] = generation
 
 
 async def _look(
     directory: SessionDirectory,
     views: Views,
+    positions: Positions,
     seen: dict[str, int],
 ) -> None:
+    # Asked before the rows: all that a view will ever have up to there is among them. The newest
+    # row says less, since one shard may be ahead of another.
     for name, view in views.items():
         moved = await view.moved_since(seen[name])
         for session_id, position in moved.items():
             directory.tell_live(session_id, ViewMoved(name, position))  # type: ignore[arg-type]
-        seen[name] = max([seen[name], *moved.values()])
+        seen[name] = positions.views[name]

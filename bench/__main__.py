@@ -22,6 +22,7 @@ from bench.common import PEERS_PYTHON, RESULTS, ROOT, install_peers, machine
 BENCHMARKS = {
     "sockets": ("--rounds", "5"),
     "turns": ("--rounds", "5"),
+    "latency": (),
     "search": (),
     "rebuild": (),
     "start": (),

@@ -1,7 +1,7 @@
 """The log: every domain event in one order, on the eventsourcing library and PostgreSQL."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -23,6 +23,7 @@ from events import connection, knowledge, session
 from events.aggregate import SessionAggregate
 from events.mapper import OrjsonTranscoder, TypedMapper
 from events.recorder import LogFactory, LogRecorder, retry_read
+from events.shards import WHOLE, Shard
 
 AGGREGATES = (session.Session, connection.Connection, knowledge.Knowledge)  # all that it may hold
 
@@ -34,7 +35,24 @@ AggregateType = TypeVar("AggregateType", bound=Aggregate)
 MAX_EVENTS_WITHIN_A_TURN = 100
 
 _TURN_TOPICS = ("QueryAsked", "ReplyCompleted", "ReplyFailed", "ReplyCancelled")
-_COLUMNS = "notification_id, originator_id, originator_version, topic, state"
+_COLUMNS = "notification_id, originator_id, originator_version, topic, state, session_id"
+
+# How far a batch of a shard goes, and its own events up to there, from one snapshot: so a position
+# can move over the events of other shards, and none that is committed meanwhile falls between.
+_READ_SHARD = f"""
+    SELECT last.position, own.* FROM (
+        SELECT max(notification_id) AS position FROM (
+            SELECT notification_id FROM lorewire_events
+            WHERE notification_id > %(after)s AND notification_id <= %(upto)s
+            ORDER BY notification_id LIMIT %(limit)s
+        ) AS next
+    ) AS last LEFT JOIN LATERAL (
+        SELECT {_COLUMNS} FROM lorewire_events
+        WHERE notification_id > %(after)s AND notification_id <= last.position AND {{condition}}
+        ORDER BY notification_id LIMIT %(limit)s
+    ) AS own ON true ORDER BY own.notification_id
+"""
+_MAX_POSITION = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,16 @@ class Unreadable:
     position: int
     topic: str
     error: str
+    session_id: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Events that follow a position, in order; all there are of one shard up to `upto`."""
+
+    after: int
+    upto: int  # the same as `after`: there is nothing new
+    events: Sequence[Recorded | Unreadable]
 
 
 class Log(Application[UUID]):
@@ -64,6 +92,7 @@ class Log(Application[UUID]):
 
     def __init__(self, database_url: str, *, pool_size: int = 4) -> None:
         """Open a log whose tables exist (see `migrations/`); connects when first used."""
+        self.database_url = database_url
         super().__init__(
             env={
                 "DATABASE_URL": database_url,
@@ -129,6 +158,23 @@ class Log(Application[UUID]):
         """Events after a position, in order, at most `limit`."""
         return self._read("notification_id > %s", (after,), limit)
 
+    def read_batch(
+        self, *, after: int, limit: int, shard: Shard = WHOLE, upto: int = _MAX_POSITION
+    ) -> Batch:
+        """What comes after a position and not after `upto`: of at most `limit` events for each
+        shard that there is, those of this one.
+        """
+        if shard.count == 1:
+            condition = "notification_id > %s AND notification_id <= %s"
+            events = self._read(condition, (after, upto), limit)
+            return Batch(after, events[-1].position if events else after, events)
+        rows = self._select(
+            _READ_SHARD.format(condition=shard.condition),
+            {"after": after, "upto": upto, "limit": limit * shard.count},
+        )
+        events = [self._decode(*row[1:]) for row in rows if row[1] is not None]
+        return Batch(after, rows[0][0] or after, events)
+
     def read_session(
         self, session_id: UUID, *, after: int = 0, limit: int
     ) -> list[Recorded | Unreadable]:
@@ -171,16 +217,24 @@ class Log(Application[UUID]):
         return [self._decode(*row) for row in rows]
 
     def _decode(
-        self, position: int, stream_id: UUID, version: int, topic: str, state: bytes
+        self,
+        position: int,
+        stream_id: UUID,
+        version: int,
+        topic: str,
+        state: bytes,
+        session_id: UUID | None,
     ) -> Recorded | Unreadable:
         try:
             event = self.mapper.to_domain_event(StoredEvent(stream_id, version, topic, state))
         except Exception as error:  # any byte may be wrong, and one event must not stop a reader
-            return Unreadable(position, topic, str(error))
+            return Unreadable(position, topic, str(error), session_id)
         return Recorded(position, cast(SessionAggregate.Event, event))
 
     @retry_read
-    def _select(self, query: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def _select(
+        self, query: str, parameters: Sequence[Any] | Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
         with (
             self.recorder.datastore.get_connection() as conn,
             conn.cursor(row_factory=tuple_row, binary=True) as curs,

@@ -1,6 +1,6 @@
 """The library's recorder, writing through one function call: a lock, a NOTIFY, an INSERT."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -54,23 +54,38 @@ class LogRecorder(PostgresProcessRecorder):
         stored_events: Sequence[StoredEvent],
         *,
         tracking: Tracking | None = None,
+        within: Callable[[Cursor[DictRow]], None] | None = None,
         **_: Any,
     ) -> Sequence[int]:
         """Store events in one transaction; returns their positions, in order.
+
+        `within` is done before them in the same transaction: what it raises leaves nothing stored.
 
         Raises IntegrityError where one of them (or a higher tracking) is stored already: then none
         is. Raises OperationalError or InterfaceError where the database is out of reach: then it is
         unknown whether they are. Unlike the library's, it tries once: the caller knows better.
         """
-        if not stored_events and tracking is None:
+        if not stored_events and tracking is None and within is None:
             return []
-        if tracking is None:
+        if tracking is None and within is None:
             # Autocommit: the function call is the transaction, so one round trip is the commit.
             with self.datastore.get_connection() as conn, conn.cursor() as curs:
                 return self._append(curs, stored_events)
         with self.datastore.transaction(commit=True) as curs:
-            self._insert_tracking(curs, tracking)
+            if within is not None:
+                within(curs)
+            if tracking is not None:
+                self._insert_tracking(curs, tracking)
             return self._append(curs, stored_events)
+
+    def position_of(self, name: str, curs: Cursor[DictRow]) -> int | None:
+        """The position that is kept under a name; None where there is none."""
+        position: int | None = self._max_tracking_id(name, curs)
+        return position
+
+    def store_position(self, name: str, position: int, curs: Cursor[DictRow]) -> None:
+        """Keep a position under a name; raises IntegrityError unless it is a higher one."""
+        self._insert_tracking(curs, Tracking(name, position))
 
     def find_events(
         self, keys: Sequence[tuple[UUID | str, int]]

@@ -26,12 +26,13 @@ from events.journal import Journal
 from events.log import Log
 from language.chat import ChatModel
 from language.domains import load_domains
-from language.embedding import load_embedder
 from lorewire import __version__
 from lorewire.database import database, migrate
+from lorewire.embedder import load_embedder
 from lorewire.processes import ChildProcess
 from lorewire.settings import Settings
 from projections.graph import GraphView
+from projections.learning_queue import read_learning_queue
 from projections.memory import MemoryView
 from projections.positions import SESSIONS, read_positions
 from projections.sessions import SessionsView
@@ -61,7 +62,12 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         projector = ChildProcess(
             "projector",
             [sys.executable, "-m", "lorewire", "project", "--child"],
-            env={**os.environ, "DATABASE_URL": database_url},
+            env={
+                **os.environ,
+                "DATABASE_URL": database_url,
+                "LOREWIRE_MODEL_URL": model_url,
+                "LOREWIRE_MODEL": model_name,
+            },
         )
         await projector.start()
         stack.push_async_callback(projector.stop)
@@ -108,7 +114,7 @@ async def wired(
             sparql=sparql,
             model=model,
             domains=load_domains(settings.domains_dir),
-            embedder=await asyncio.to_thread(load_embedder, settings.embedder),
+            embedder=await asyncio.to_thread(load_embedder, settings),
             record_reads=settings.record_reads,
             heartbeat_interval_s=settings.heartbeat_interval_s,
             heartbeat_timeout_s=settings.heartbeat_timeout_s,
@@ -119,6 +125,7 @@ async def wired(
             interval_s=settings.monitor_interval_s,
             count_sessions=services.sessions.count_active,
             read_positions=lambda: read_positions(pool),
+            read_learning_queue=lambda: read_learning_queue(pool, services.domains),
         )
         stack.push_async_callback(_stop_actor, monitor)
         directory = SessionDirectory(services, monitor)

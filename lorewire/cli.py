@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
+from uuid import UUID
 
 import typer
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Output = Literal["text", "jsonl"]
+View = Literal["memory", "graph", "sessions", "all"]
 Url = Annotated[str, typer.Option("--url", envvar="LOREWIRE_URL", help="Where the server listens.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -58,18 +61,78 @@ def serve(
 
 @app.command()
 def project(
+    shards: Annotated[
+        int | None, typer.Option(help="Parts of the sessions, for as many projectors.")
+    ] = None,
+    retry: Annotated[bool, typer.Option(help="Try again what was set aside, and end.")] = False,
     child: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Keep the views up to date: what `serve` starts, for a machine of its own."""
-    settings = _settings()
+    settings = _settings(shards=shards)
     from lorewire.database import database
-    from lorewire.projector import project
+    from lorewire.projector import project, retry_all
 
     try:
         with database(settings) as url:
-            project(settings, url, is_child=child)
+            if not retry:
+                project(settings, url, is_child=child)
+            elif not retry_all(settings, url, print):
+                raise typer.Exit(1)
     except _expected_errors() as error:
         _fail(str(error))
+
+
+@app.command()
+def rebuild(
+    view: Annotated[View, typer.Argument(help="Which view.")],
+    session: Annotated[str | None, typer.Option(help="Only the rows of this session.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Say what would change, and do not switch.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew where a rebuild was stopped.")
+    ] = False,
+) -> None:
+    """Fill the next version of a view beside the live one, then switch. Ctrl-C stops it; it goes on
+    where it was when it is run again.
+    """
+    settings = _settings()
+    from lorewire.database import database
+    from lorewire.rebuild import rebuild
+
+    session_id = _session_id(session)
+    try:
+        with database(settings) as url:
+            is_done = rebuild(
+                *(settings, url, view, print),
+                session_id=session_id,
+                is_comparison=compare,
+                restart=restart,
+            )
+    except _expected_errors() as error:
+        _fail(str(error))
+    if not is_done:
+        raise typer.Exit(130)
+
+
+@app.command()
+def verify(
+    view: Annotated[View, typer.Argument(help="Which view.")] = "all",
+    session: Annotated[str | None, typer.Option(help="Only the rows of this session.")] = None,
+) -> None:
+    """Say whether the views are what the log gives when it is read from its start."""
+    settings = _settings()
+    from lorewire.database import database
+    from lorewire.rebuild import verify
+
+    session_id = _session_id(session)
+    try:
+        with database(settings) as url:
+            is_equal = verify(settings, url, view, print, session_id=session_id)
+    except _expected_errors() as error:
+        _fail(str(error))
+    if not is_equal:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -145,6 +208,64 @@ def replay(
     )
 
 
+@app.command()
+def export(
+    session: Annotated[str, typer.Argument(help="Its id.")],
+    output: Annotated[
+        Path | None, typer.Option(help="A file that is written when all is there; or to a pipe.")
+    ] = None,
+) -> None:
+    """Write all that happened in a session as JSON lines, for another server or to be kept."""
+    settings = _settings()
+    from lorewire.database import database
+    from lorewire.export import export_to
+
+    session_id = _uuid(session)
+    try:
+        with database(settings) as url:
+            count = export_to(url, session_id, output)
+    except _expected_errors() as error:
+        _fail(str(error))
+    typer.echo(f"{count:,} events of session {session_id} are exported.", err=True)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[str, typer.Argument(help="What `export` has written; - for standard input.")],
+) -> None:
+    """Take a session from an export into the database: the whole of it, or nothing."""
+    settings = _settings()
+    from lorewire.database import database
+    from lorewire.export import import_from
+
+    try:
+        with database(settings) as url:
+            imported = import_from(url, file, lambda line: typer.echo(line, err=True))
+    except _expected_errors() as error:
+        _fail(str(error))
+    print(
+        f"Session {imported.session_id} is imported: {imported.events:,} events at positions "
+        f"{imported.first} to {imported.last}"
+        + (f", {imported.distance} higher than before." if imported.distance else ", as before.")
+    )
+
+
+@app.command()
+def epoch(
+    new: Annotated[bool, typer.Option("--new", help="After a backup was restored.")] = False,
+) -> None:
+    """Print the name of the log, which positions belong to; or give it a new one."""
+    settings = _settings()
+    from lorewire.database import database
+    from lorewire.export import new_epoch, read_epoch
+
+    try:
+        with database(settings) as url:
+            print(new_epoch(url) if new else read_epoch(url))
+    except _expected_errors() as error:
+        _fail(str(error))
+
+
 @model_app.command("install")
 def install_models() -> None:
     """Install the embedded models, where they are not installed yet."""
@@ -155,6 +276,17 @@ def install_models() -> None:
     except ModelInstallError as error:
         _fail(str(error))
     print(f"Installed {', '.join(installed)}." if installed else "The models are installed.")
+
+
+def _session_id(session: str | None) -> UUID | None:
+    if session is None:
+        return None
+    try:
+        return UUID(session)
+    except ValueError:
+        raise typer.BadParameter(
+            "expected a UUID such as 123e4567-e89b-12d3-a456-426614174000", param_hint="--session"
+        ) from None
 
 
 def _factor(speed: str | None) -> float | None:
@@ -168,6 +300,13 @@ def _factor(speed: str | None) -> float | None:
     if not 0 < factor < float("inf"):
         raise typer.BadParameter("expected a factor such as 1x or 10x", param_hint="--speed")
     return factor
+
+
+def _uuid(session: str) -> UUID:
+    try:
+        return UUID(session)
+    except ValueError:
+        raise typer.BadParameter("expected the id of a session", param_hint="SESSION") from None
 
 
 def _settings(**options: object) -> "Settings":
@@ -187,11 +326,14 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     import psycopg
     from sqlalchemy.exc import OperationalError
 
+    from events.transfer import TransferError
     from language.domains import DomainError
     from language.embedding import EmbedderMissingError
     from language.extraction import ExtractorMissingError
     from lorewire.postgres import EmbeddedPostgresError
     from lorewire.processes import ChildFailedError
+    from projections.follower import FailedEventError
+    from projections.rebuild import RebuildError
 
     return (
         ChildFailedError,
@@ -199,8 +341,11 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         EmbeddedPostgresError,
         EmbedderMissingError,
         ExtractorMissingError,
+        FailedEventError,
         OSError,
         OperationalError,
+        RebuildError,
+        TransferError,
         psycopg.OperationalError,
     )
 

@@ -201,6 +201,19 @@ class Connection:
         """The knowledge graph; `options` are those of `get_graph`."""
         return (await self.request("get_graph", options)).data
 
+    async def retract(self, statement_id: str, *, reason: str | None = None) -> dict[str, Any]:
+        """Say that a statement was never right; what it had ended stands again."""
+        data = {"statement_id": statement_id, "reason": reason}
+        return (await self.request("retract_statement", data)).data
+
+    async def merge(self, kept: str, merged: str) -> dict[str, Any]:
+        """Say that two entities, given by ids or names, are one; the answer has the `merge_id`."""
+        return (await self.request("merge_entities", {"kept": kept, "merged": merged})).data
+
+    async def split(self, merge_id: str) -> dict[str, Any]:
+        """Take a merge back."""
+        return (await self.request("split_entities", {"merge_id": merge_id})).data
+
     async def status(self) -> dict[str, Any]:
         """How the session is."""
         return (await self.request("get_status")).data

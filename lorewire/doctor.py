@@ -1,5 +1,6 @@
 """What is wrong with a set-up, and what to do about it."""
 
+import asyncio
 import importlib.util
 import shutil
 import socket
@@ -10,9 +11,11 @@ import psycopg
 
 from language.chat import ChatModel
 from language.domains import DomainError, load_domains
-from language.embedding import EmbedderMissingError, load_embedder
+from language.embedding import EmbedderMissingError
+from language.embedding_endpoint import EndpointEmbedder
 from language.extraction import ExtractorMissingError, load_extractor
 from language.model_server import find_gguf
+from lorewire.embedder import load_embedder
 from lorewire.settings import Settings
 
 MIN_FREE_BYTES = 1024**3  # PostgreSQL stops accepting writes when the disk is full
@@ -36,7 +39,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     else:
         yield _embedded_database(settings)
     yield await _model(settings)
-    yield _loads("embedding", lambda: load_embedder(settings.embedder), EmbedderMissingError)
+    yield await _embedding(settings)
     yield _loads("extraction", lambda: load_extractor("offline"), ExtractorMissingError)
     yield _loads("domains", lambda: load_domains(settings.domains_dir), DomainError)
     yield _port(settings)
@@ -66,17 +69,20 @@ async def _database(url: str) -> Finding:
     try:
         async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as conn:
             found = await conn.execute(
-                "SELECT to_regclass('lorewire_events'), current_setting('synchronous_commit'),"
-                " pg_is_in_recovery()"
+                "SELECT to_regclass('lorewire_events'), to_regclass('lorewire_set_aside'),"
+                " current_setting('synchronous_commit'), pg_is_in_recovery()"
             )
             row = await found.fetchone()
             assert row is not None
-            table, synchronous_commit, is_replica = row
+            table, newer_table, synchronous_commit, is_replica = row
             if is_replica:
                 text = "DATABASE_URL names a replica. Use the primary: the log is written there."
                 return Finding("database", False, text)
             if table is None:
                 return Finding("database", False, "has no tables of ours. Run `lorewire migrate`.")
+            if newer_table is None:
+                text = "has the tables of an older version. Run `lorewire migrate`."
+                return Finding("database", False, text)
             if synchronous_commit == "off":
                 text = "synchronous_commit is off: a crash loses acknowledged events. Switch it on."
                 return Finding("database", False, text)
@@ -88,15 +94,27 @@ async def _database(url: str) -> Finding:
 
 async def _views(conn: psycopg.AsyncConnection[tuple[object, ...]]) -> Finding:
     found = await conn.execute(
+        "SELECT follower, count(*), (array_agg(topic || ' at ' || position || ': ' || error"
+        " ORDER BY position))[1] FROM lorewire_set_aside GROUP BY follower ORDER BY 1 LIMIT 1"
+    )
+    row = await found.fetchone()
+    if row is not None:
+        text = (
+            f"{row[0]} has set aside {row[1]} events that it can't handle, the first one "
+            f"{str(row[2]).splitlines()[0]}. Mend the cause, then run `lorewire project --retry`."
+        )
+        return Finding("database", False, text)
+    found = await conn.execute(
         "SELECT application_name, notification_id, (SELECT coalesce(max(notification_id), 0)"
         " FROM lorewire_events) - notification_id FROM lorewire_tracking"
-        " WHERE application_name <> '__migration__' ORDER BY 3 DESC LIMIT 1"
+        " WHERE application_name <> '__migration__' AND application_name NOT LIKE '%@%'"
+        " ORDER BY 3 DESC LIMIT 1"
     )
     row = await found.fetchone()
     if row is not None and isinstance(row[2], int) and row[2] > MAX_SOUND_LAG:
         text = (
             f"the view {row[0]} is {row[2]:,} positions behind, at {row[1]:,}. Is a projector "
-            "running? Its log names the event at which it holds."
+            "running? Its log says what it waits for."
         )
         return Finding("database", False, text)
     return Finding("database", True, "reachable, migrated, views up to date")
@@ -122,6 +140,38 @@ async def _model(settings: Settings) -> Finding:
         text = "no weights. Run `lorewire model install`, or set LOREWIRE_MODEL_URL."
         return Finding("model", False, text)
     return Finding("model", True, f"embedded, {gguf.name}")
+
+
+async def _embedding(settings: Settings) -> Finding:
+    try:
+        embedder = load_embedder(settings)
+    except EmbedderMissingError as error:
+        return Finding("embedding", False, str(error))
+    if isinstance(embedder, EndpointEmbedder):
+        problem = await asyncio.to_thread(embedder.check)
+        embedder.close()
+        if problem:
+            return Finding("embedding", False, problem)
+    name = embedder.name if embedder else "none"
+    made_with = await _made_with(settings.database_url) if settings.database_url else None
+    if made_with not in (None, name):
+        text = (
+            f"{name}, but memory's vectors were made with {made_with}: search goes by words "
+            "alone. Run `lorewire rebuild memory`."
+        )
+        return Finding("embedding", False, text)
+    return Finding("embedding", True, name)
+
+
+async def _made_with(url: str) -> str | None:
+    """The embedder of the vectors in memory; None where there are none, or nothing can be said."""
+    try:
+        async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as conn:
+            found = await conn.execute("SELECT made_with FROM lorewire_views WHERE name = 'memory'")
+            row = await found.fetchone()
+    except psycopg.Error:
+        return None  # what is wrong with the database is said elsewhere
+    return row[0] if row else None
 
 
 def _loads(subject: str, load: Callable[[], object], error_class: type[Exception]) -> Finding:

@@ -6,8 +6,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs.unix import Unix
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from events.shards import MAX_SHARDS
 
 PREFIX = "LOREWIRE_"
 
@@ -55,6 +64,13 @@ def _http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+_EMBEDDING = {
+    "embedding_url": "the URL of an OpenAI-compatible server, such as http://127.0.0.1:11434/v1",
+    "embedding_model": "the name of the embedding model there",
+    "embedding_dimensions": "how many numbers a vector of the embedding model has",
+}
+
+
 class Settings(BaseSettings):
     """The settings with their defaults; a field `port` is the variable LOREWIRE_PORT."""
 
@@ -77,10 +93,27 @@ class Settings(BaseSettings):
 
     # What sessions know and do.
     domains_dir: Path | None = None  # *.toml files beside the built-in domains
-    embedder: Literal["wordllama", "none"] = "wordllama"
+    embedder: Literal["wordllama", "openai", "none"] = "wordllama"
+    embedding_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        None,
+        validate_default=True,  # of "openai", to /v1
+    )
+    embedding_model: str | None = Field(None, validate_default=True)
+    embedding_dimensions: int | None = Field(None, ge=1, le=8192, validate_default=True)
+    embedding_key: SecretStr | None = None
+    embedding_min_cosine: float = Field(0.2, ge=-1, le=1)  # texts about other things stay below
+    embedding_timeout_s: Seconds = 30  # one request; a search waits 2 s
     record_reads: Literal["all", "searches", "none"] = "all"  # which reads become stored events
     passivate_after_s: Seconds = 300  # without messages and connections, an actor leaves memory
     model_context_tokens: int = Field(4096, ge=512)  # prompt and reply together
+
+    # How the views are kept.
+    shards: int = Field(1, ge=1, le=MAX_SHARDS)  # parts of the sessions, for as many projectors
+
+    # Domains whose extractor is the chat model.
+    learning_concurrency: int = Field(4, ge=1, le=64)  # turns that are read at once
+    extraction_timeout_s: Seconds = 60  # one call to the model
+    extraction_patience_s: Seconds = 300  # with a model that can't be reached, for one turn
 
     # How long to wait for others.
     journal_timeout_s: Seconds = 10  # a command, for a database that is gone
@@ -94,6 +127,13 @@ class Settings(BaseSettings):
     # What is logged, to standard error.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+
+    @field_validator("embedding_url", "embedding_model", "embedding_dimensions")
+    @classmethod
+    def _embedding_is_described(cls, value: object, info: ValidationInfo) -> object:
+        if value is None and info.data.get("embedder") == "openai":
+            raise ValueError(f"{_EMBEDDING[str(info.field_name)]}, since LOREWIRE_EMBEDDER=openai")
+        return value
 
 
 def load_settings(**options: object) -> Settings:

@@ -2,17 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any, Literal
 from xml.etree import ElementTree as ET
 
-from rdflib import RDF, BNode
-from rdflib import Graph as RdfGraph
-from rdflib import Literal as RdfLiteral
-from rdflib.term import Node as Term
+from pyoxigraph import Quad, RdfFormat, serialize
 
-from projections.graph import Edge, Graph, Node
-from projections.graph_rdf import PREFIXES, Triple, named_graphs
+from projections.graph_parts import Account, Edge, Graph, Node
+from projections.graph_rdf import PREFIXES, quads
 
 Format = Literal["json", "d3", "turtle", "json-ld", "graphml"]
 
@@ -24,8 +21,8 @@ _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 def render(graph: Graph, format: Format, *, include_metadata: bool = True) -> dict[str, Any] | str:
     """The graph in one format: an object for json and d3, text for the others.
 
-    Without metadata only ids, names, types and descriptions are left. Takes some 0.1 ms an edge for
-    turtle and json-ld: not for an event loop.
+    Without metadata only ids, names, types and descriptions are left. Takes as long as the graph is
+    large: not for an event loop.
     """
     match format:
         case "json":
@@ -67,47 +64,36 @@ def _as_object(item: Node | Edge, include_metadata: bool) -> dict[str, Any]:
 
 def _to_turtle(graph: Graph, *, include_metadata: bool) -> str:
     """Turtle has no named graphs: facts and metadata in one."""
-    together = RdfGraph()
-    for prefix, namespace in PREFIXES.items():
-        together.bind(prefix, namespace)
-    for triples in named_graphs(graph, include_metadata=include_metadata).values():
-        for triple in triples:
-            together.add(triple)
-    return together.serialize(format="turtle")
+    triples = (quad.triple for quad in _quads(graph, include_metadata))
+    return _text(serialize(triples, format=RdfFormat.TURTLE, prefixes=PREFIXES))
 
 
 def _to_json_ld(graph: Graph, *, include_metadata: bool) -> str:
     """JSON-LD in its expanded form, one object for each named graph."""
-    named = named_graphs(graph, include_metadata=include_metadata)
-    return json.dumps([json_ld_graph(triples, iri) for iri, triples in named.items()])
+    return _text(serialize(_quads(graph, include_metadata), format=RdfFormat.JSON_LD))
 
 
-def json_ld_graph(triples: Iterable[Triple], iri: str | None = None) -> dict[str, Any]:
-    """Triples as a JSON-LD graph object in expanded form, with a name where `iri` gives one."""
-    subjects: dict[Term, dict[str, Any]] = {}
-    for subject, predicate, object in triples:
-        properties = subjects.setdefault(subject, {"@id": _json_ld_id(subject)})
-        if predicate == RDF.type:
-            properties.setdefault("@type", []).append(_json_ld_id(object))
-        else:
-            properties.setdefault(str(predicate), []).append(_json_ld_value(object))
-    name = {} if iri is None else {"@id": str(iri)}
-    return {**name, "@graph": list(subjects.values())}
+def _text(written: bytes | None) -> str:
+    assert written is not None, "it was written nowhere else"
+    return written.decode()
 
 
-def _json_ld_id(term: Term) -> str:
-    return f"_:{term}" if isinstance(term, BNode) else str(term)
+def _quads(graph: Graph, include_metadata: bool) -> Iterator[Quad]:
+    accounts = [_account(edge) for edge in graph.edges]
+    return quads(graph.session_id, graph.nodes, accounts, include_metadata=include_metadata)
 
 
-def _json_ld_value(term: Term) -> dict[str, str]:
-    if not isinstance(term, RdfLiteral):
-        return {"@id": _json_ld_id(term)}
-    value = {"@value": str(term)}
-    if term.language:
-        value["@language"] = term.language
-    elif term.datatype:
-        value["@type"] = str(term.datatype)
-    return value
+def _account(edge: Edge) -> Account:
+    return Account(
+        edge.id,
+        edge.source,
+        edge.type,
+        edge.target,
+        polarity="yes",
+        modality="fact",
+        said_by=None,
+        **edge.metadata,
+    )
 
 
 def _to_graphml(graph: Graph, *, include_metadata: bool) -> str:

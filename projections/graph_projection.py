@@ -1,136 +1,160 @@
-"""The graph's rows: statements with their provenance, and the names of what they are about."""
+"""The projection that keeps the graph: what was learned, and what people corrected."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from events.knowledge import Knowledge, Statement
+from events.knowledge import Knowledge
 from events.log import Recorded
-from projections import positions
-from projections.entity_names import entity_id_of, literal_id_of
+from events.session import Session
+from language.domains import FUNCTIONAL_RELATIONS, Domain
+from projections import graph_rows, positions
+from projections.graph_rows import GraphRows
+from projections.session_graph import Changes, SessionGraph, relation
 
-LITERAL = "literal"  # the type of a node that is a date, a number or a text
+MAX_CACHED = 100_000  # statements and names of all sessions; what is forgotten is loaded again
 
-_INSERT_STATEMENT = """
-    INSERT INTO graph_statements (
-        version, session_id, statement_id, subject_id, predicate, object_id, quote, turn_id,
-        speaker, extractor, polarity, modality, said_by, valid_from, valid_to, confidence,
-        said_at, source_position, from_position
-    ) VALUES (
-        %(version)s, %(session_id)s, %(statement_id)s, %(subject_id)s, %(predicate)s,
-        %(object_id)s, %(quote)s, %(turn_id)s, %(speaker)s, %(extractor)s, %(polarity)s,
-        %(modality)s, %(said_by)s, %(valid_from)s, %(valid_to)s, %(confidence)s, %(said_at)s,
-        %(source_position)s, %(from_position)s
-    ) ON CONFLICT (version, session_id, statement_id) DO NOTHING
-"""
-_INSERT_NAME = """
-    INSERT INTO graph_names (version, session_id, entity_id, from_position, mention, name, type)
-    VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
-"""
+Configured = Session.SessionOpened | Session.SessionReconfigured
+Corrected = Knowledge.StatementRetracted | Knowledge.EntitiesMerged | Knowledge.EntitiesSplit
 
-Name = tuple[UUID, str, str, str | None]  # session, entity, name, type
-NameRow = tuple[UUID, str, int, int, str, str | None]
+
+@dataclass
+class Head:
+    """How far a session's graph has come, and what it is about."""
+
+    position: int = 0  # of the last event that changed it
+    domain: str | None = None
+    configured_position: int = 0
 
 
 class GraphProjection:
-    """Writes what was learned in all sessions.
+    """Writes the graphs of all sessions.
 
-    Names that are spelled alike mean one entity (`entity_names`): its id follows from the spelling,
-    so that every rebuild finds the same.
+    The state of the sessions that change is kept at hand. What is at hand counts as long as it has
+    come as far as the rows have, so a transaction that fails, or another projector, does no harm.
     """
 
     name = positions.GRAPH
-    tables = ("graph_names", "graph_statements")
+    tables = ("graph_sessions", "graph_names", "graph_merges", "graph_statements")
+
+    def __init__(self, domains: Mapping[str, Domain] | None = None) -> None:
+        """`domains` say which relations have one object at a time; others go by the default."""
+        self._functional = {
+            name: _relations(domain.functional_relations)
+            for name, domain in (domains or {}).items()
+        }
+        self._cache: OrderedDict[tuple[int, UUID], SessionGraph] = OrderedDict()
+        self._cached = 0
 
     def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded], version: int) -> bool:
-        """Add the statements that these events hold."""
-        learned = [
-            (one.position, one.event)
-            for one in recorded
-            if isinstance(one.event, Knowledge.KnowledgeExtracted) and one.event.statements
-        ]
-        if not learned:
+        """Write what these events change."""
+        relevant = [one for one in recorded if _is_relevant(one)]
+        if not relevant:
             return False
-        times = _times_of(curs, {event.source_position for _, event in learned})
-        _insert_names(curs, [row for one in learned for row in _name_rows(*one)], version)
-        curs.executemany(
-            _INSERT_STATEMENT,
-            [
-                _statement_row(position, event, statement, times) | {"version": version}
-                for position, event in learned
-                for statement in event.statements
-            ],
-        )
-        return True
+        heads = _read_heads(curs, version, {one.event.session_id for one in relevant})
+        rows = GraphRows(version)
+        has_changed = False
+        for one in relevant:
+            event, head = one.event, heads[one.event.session_id]
+            if isinstance(event, Configured):
+                if one.position > head.configured_position:
+                    head.domain, head.configured_position = event.config.domain, one.position
+            elif one.position > head.position:
+                graph = self._graph(curs, version, event.session_id, head.position)
+                rows.add(graph, self._change(graph, one, head.domain), event)
+                head.position = graph.position
+                has_changed = True
+        rows.write(curs)
+        _write_heads(curs, version, heads)
+        self._forget_oldest()
+        return has_changed
+
+    def _change(self, graph: SessionGraph, one: Recorded, domain: str | None) -> Changes:
+        position, event = one.position, one.event
+        before = len(graph)
+        match event:
+            case Knowledge.KnowledgeExtracted():
+                functional = self._functional.get(domain or "", _DEFAULT)
+                changes = graph.learn(position, event.statements, functional)
+            case Knowledge.StatementRetracted():
+                changes = graph.retract(position, event.statement_id, event.reason)
+            case Knowledge.EntitiesMerged():
+                changes = graph.merge(position, event.merge_id, event.kept_id, event.merged_id)
+            case Knowledge.EntitiesSplit():
+                changes = graph.split(position, event.merge_id)
+            case _:
+                raise TypeError(f"{type(event).__name__} is not about the graph")
+        self._cached += len(graph) - before
+        return changes
+
+    def _graph(
+        self, curs: Cursor[DictRow], version: int, session_id: UUID, position: int
+    ) -> SessionGraph:
+        """The state of a session as its rows have it."""
+        key = version, session_id
+        graph = self._cache.get(key)
+        if graph is None or graph.position != position:
+            if graph is not None:
+                self._cached -= len(graph)
+            graph = (
+                graph_rows.load(curs, session_id, version, position)
+                if position
+                else SessionGraph(session_id)
+            )
+            self._cached += len(graph)
+            self._cache[key] = graph
+        self._cache.move_to_end(key)
+        return graph
+
+    def _forget_oldest(self) -> None:
+        while self._cached > MAX_CACHED and len(self._cache) > 1:
+            _, graph = self._cache.popitem(last=False)
+            self._cached -= len(graph)
 
 
-def _statement_row(
-    position: int,
-    event: Knowledge.KnowledgeExtracted,
-    statement: Statement,
-    times: dict[int, datetime],
-) -> dict[str, Any]:
-    return vars(statement) | {
-        "session_id": event.session_id,
-        "subject_id": entity_id_of(event.session_id, statement.subject),
-        "object_id": _object_id(event.session_id, statement),
-        "turn_id": event.turn_id,
-        "extractor": event.extractor,
-        "said_at": times.get(event.source_position, event.timestamp),
-        "source_position": event.source_position,
-        "from_position": position,
-    }
+def _is_relevant(one: Recorded) -> bool:
+    event = one.event
+    if isinstance(event, Knowledge.KnowledgeExtracted):
+        return bool(event.statements)
+    if isinstance(event, Session.SessionReconfigured):
+        return "config" in event.changed
+    return isinstance(event, (Session.SessionOpened, *Corrected.__args__))
 
 
-def _name_rows(position: int, event: Knowledge.KnowledgeExtracted) -> Iterable[NameRow]:
-    session_id = event.session_id
-    mention = 0
-    for one in event.statements:
-        subject_id, object_id = entity_id_of(session_id, one.subject), _object_id(session_id, one)
-        subject_type, object_type = _type_of(one.subject_type), _type_of(one.object_type)
-        if one.object_is_literal:
-            object_type = LITERAL
-        yield session_id, subject_id, position, mention, one.subject, subject_type
-        yield session_id, object_id, position, mention + 1, one.object, object_type
-        mention += 2
+def _relations(names: Sequence[str]) -> frozenset[str]:
+    return frozenset(relation(name) for name in names)
 
 
-def _insert_names(curs: Cursor[DictRow], rows: Sequence[NameRow], version: int) -> None:
-    """Keep names and types that their entities have not had before."""
+_DEFAULT = _relations(FUNCTIONAL_RELATIONS)
+
+
+def _read_heads(curs: Cursor[DictRow], version: int, sessions: set[UUID]) -> dict[UUID, Head]:
     curs.execute(
-        "SELECT session_id, entity_id, name, type FROM graph_names JOIN"
-        " unnest(%s::uuid[], %s::text[]) AS wanted (session_id, entity_id)"
-        " USING (session_id, entity_id) WHERE version = %s",
-        ([row[0] for row in rows], [row[1] for row in rows], version),
+        "SELECT session_id, position, domain, configured_position FROM graph_sessions"
+        " WHERE version = %s AND session_id = ANY(%s)",
+        (version, list(sessions)),
     )
-    known: set[Name] = {
-        (row["session_id"], row["entity_id"], row["name"], row["type"]) for row in curs.fetchall()
-    }
-    fresh: dict[Name, NameRow] = {}
-    for row in rows:
-        name = row[0], row[1], row[4], row[5]
-        if name not in known:
-            fresh.setdefault(name, row)
-    curs.executemany(_INSERT_NAME, [(version, *row) for row in fresh.values()])
+    heads = {session_id: Head() for session_id in sessions}
+    for row in curs.fetchall():
+        heads[row["session_id"]] = Head(row["position"], row["domain"], row["configured_position"])
+    return heads
 
 
-def _times_of(curs: Cursor[DictRow], positions: set[int]) -> dict[int, datetime]:
+def _write_heads(curs: Cursor[DictRow], version: int, heads: dict[UUID, Head]) -> None:
     curs.execute(
-        "SELECT notification_id, recorded_at FROM lorewire_events WHERE notification_id = ANY(%s)",
-        (list(positions),),
+        "INSERT INTO graph_sessions (version, session_id, position, domain, configured_position)"
+        " SELECT %s, * FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bigint[])"
+        " ON CONFLICT (version, session_id) DO UPDATE SET position = EXCLUDED.position,"
+        " domain = EXCLUDED.domain, configured_position = EXCLUDED.configured_position",
+        (
+            version,
+            list(heads),
+            [head.position for head in heads.values()],
+            [head.domain for head in heads.values()],
+            [head.configured_position for head in heads.values()],
+        ),
     )
-    return {row["notification_id"]: row["recorded_at"] for row in curs.fetchall()}
-
-
-def _type_of(hint: str | None) -> str | None:
-    return None if hint == LITERAL else hint
-
-
-def _object_id(session_id: UUID, statement: Statement) -> str:
-    if statement.object_is_literal:
-        return literal_id_of(session_id, statement.object)
-    return entity_id_of(session_id, statement.object)

@@ -1,100 +1,241 @@
 """The learning policy: what was said becomes statements, exactly once."""
 
 import logging
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, fields
+from functools import partial
 from uuid import UUID
 
-from eventsourcing.persistence import IntegrityError, Tracking
+from eventsourcing.persistence import IntegrityError
+from psycopg import Cursor
+from psycopg.rows import DictRow
 
 from events.knowledge import Knowledge, Statement, knowledge_id
 from events.log import Log, Recorded
 from events.session import Session
+from events.shards import WHOLE, Shard
 from language.domains import Domain
-from language.extraction import Extractor
+from language.extraction import Passage
+from language.readers import CallCounts, Reader, Reading, TurnText
 from language.statements import ExtractedStatement
 from projections import positions
-from projections.follower import stored_position
+from projections.follower import NotYetError
+from projections.learning_queue import CallReport
+from projections.positions import tracking_name
+from projections.set_aside import forget_event, read_set_aside
+from projections.tracking import OvertakenError, lock_shard, shard_position
 
 logger = logging.getLogger(__name__)
 
-MAX_KNOWLEDGE = 1000  # aggregates kept at hand, under 1 kB each
+MAX_SESSIONS = 1000  # kept at hand, each with at most 4,800 names, and mostly a few
+EVENTS_WITH_NAMES = 100  # the newest of a session's knowledge: whom it spoke of lately
 SNAPSHOT_EVENTS = 100  # so many are loaded in some 5 ms
 MAX_CONFLICTS = 5  # the stream has hardly another writer
-MAX_ERROR_CHARACTERS = 500
+MAX_EVENTS_BEFORE = 40  # in which to find the turns before one: others may have been asked between
+WAIT_S = 1.0  # between looks at a turn that is being read, at which the waiting is made visible
 
 TurnEnded = Session.ReplyCompleted | Session.ReplyFailed | Session.ReplyCancelled
 
 # What an extractor tells of a statement; the policy adds its id and the speaker.
 _EXTRACTED = [field.name for field in fields(ExtractedStatement)]
 
+# Which follower learns from the sessions of a domain, by the extractor that the domain names.
+FOLLOWER_OF = {"offline": positions.LEARNING, "model": positions.LEARNING_MODEL}
 
-@dataclass(frozen=True)
-class Passage:
-    """What one participant said to another."""
+_MISSING = {
+    "offline": "There is no offline extractor. Run `lorewire model install`.",
+    "model": "There is no chat model to ask. Set LOREWIRE_MODEL_URL.",
+}
 
-    text: str
-    speaker: str
-    addressee: str | None  # None: said to nobody in particular
+
+@dataclass
+class SessionKnowledge:
+    """What is kept at hand of one session."""
+
+    knowledge: Knowledge
+    names: deque[tuple[str, ...]] = field(  # of the newest extractions, newest first
+        default_factory=lambda: deque(maxlen=EVENTS_WITH_NAMES)
+    )
+
+    def known_names(self) -> list[str]:
+        """Each name once, the one last mentioned first."""
+        return list(dict.fromkeys(name for names in self.names for name in names))
 
 
 class LearningPolicy:
-    """The work of the follower that has every turn read by its domain's extractor.
+    """The work of a follower that has every turn read.
 
-    One KnowledgeExtracted for each ended turn and for each seed, stored in one transaction with the
-    position of the event that it answers: whatever dies when, a turn is neither left out nor
-    learned twice.
+    There are two: one for domains whose extractor needs nothing but the turn, one for those that
+    ask a model, which may take long. Each passes over the other's sessions. One KnowledgeExtracted
+    for each ended turn and for each seed, stored in one transaction with the position of the event
+    that it answers: whatever dies when, a turn is neither left out nor learned twice. Turns may be
+    read at once, and are stored in the order of the log.
     """
-
-    name = positions.LEARNING
 
     def __init__(
         self,
         log: Log,
         domains: Mapping[str, Domain],
-        extractors: Mapping[str, Extractor | None],
+        reader: Reader | None,
+        *,
+        extractor: str = "offline",
+        shard: Shard = WHOLE,
     ) -> None:
-        """`extractors` by the names that domains give them; None: the domain learns nothing."""
+        """For the domains that name this extractor. `reader` None: it has to wait for one."""
+        self.name = FOLLOWER_OF[extractor]
+        self.shard = shard
+        self._other_name = next(name for name in FOLLOWER_OF.values() if name != self.name)
         self._log = log
         self._domains = domains
-        self._extractors = extractors
-        self._knowledge: OrderedDict[UUID, Knowledge] = OrderedDict()
+        self._reader = reader
+        self._max_at_once = reader.max_at_once if reader else 1
+        self._extractor = extractor
+        self._is_wanted = any(domain.extractor == extractor for domain in domains.values())
+        self._counts = CallCounts()
+        self._report = CallReport(log, self._counts, self.name, shard)
+        self._sessions: OrderedDict[UUID, SessionKnowledge] = OrderedDict()
+        self._readings: dict[int, Future[Reading]] = {}  # by position, until they are stored
+        self._others_start: int | None = None  # where the other follower was when this one began
 
-    def advance(self, after: int, recorded: Sequence[Recorded]) -> None:
-        """Learn from these events. Each commits for itself, since reading one takes time."""
+    def advance(self, after: int, recorded: Sequence[Recorded], upto: int | None = None) -> None:
+        """Learn from these events. Each commits for itself, since reading one takes time.
+
+        Raises NotYetError where there is no model to ask, and OvertakenError where another
+        projector was faster.
+        """
+        if self._others_start is None:
+            self._others_start = shard_position(self._log, self._other_name, self.shard)
+        for position in [each for each in self._readings if each <= after]:
+            self._readings.pop(position).cancel()  # another projector has learned it
         position = after
-        for one in recorded:
-            if self._learn_from(one):
-                position = one.position
-        if position < recorded[-1].position:
-            recorder = self._log.recorder
-            with recorder.datastore.transaction(commit=True) as curs:
-                recorder._insert_tracking(curs, Tracking(self.name, recorded[-1].position))
+        for one, reading in self._read_in_order(recorded):
+            self._store(one, reading, within=partial(self._move, position=one.position))
+            self._readings.pop(one.position, None)
+            self._report.tell()
+            position = one.position
+        last = recorded[-1].position if upto is None else upto
+        if position < last:
+            with self._log.recorder.datastore.transaction(commit=True) as curs:
+                self._move(curs, position=last)
 
-    def _learn_from(self, one: Recorded) -> bool:
-        """Store what one event teaches, and the position; False where it is not one to read."""
+    def redo(self, one: Recorded) -> None:
+        """Learn from an event that was set aside, which it is no more, in one transaction."""
+        # It was this follower's when it came by, whatever its domain says now.
+        self._others_start = max(self._others_start or 0, one.position)
+        turn = self._turn_to_read(one)
+        reading = self._submit(one.position, turn).result() if turn else None
+
+        def take_back(curs: Cursor[DictRow]) -> None:
+            if not forget_event(curs, self.name, one.position):
+                raise OvertakenError(self.name)
+
+        if reading is None:
+            with self._log.recorder.datastore.transaction(commit=True) as curs:
+                take_back(curs)
+        else:
+            del self._readings[one.position]
+            self._store(one, reading, within=take_back)
+
+    def _move(self, curs: Cursor[DictRow], *, position: int) -> None:
+        """Bring the position forward, in the transaction that stores what it stands for."""
+        name = tracking_name(self.name, self.shard)
+        if lock_shard(curs, self.name, self.shard).position >= position:
+            raise OvertakenError(name)
+        self._log.recorder.store_position(name, position, curs)
+
+    def _read_in_order(self, recorded: Sequence[Recorded]) -> Iterator[tuple[Recorded, Reading]]:
+        """Have turns read, as many at once as the reader can, and hand them out in order.
+
+        What has been read and could not be stored is not read again: a call may cost money.
+        """
+        waiting: deque[tuple[Recorded, Future[Reading]]] = deque()
+        for one in recorded:
+            turn = self._turn_to_read(one)
+            if turn is None:
+                continue
+            waiting.append((one, self._submit(one.position, turn)))
+            if len(waiting) >= self._max_at_once:
+                first, future = waiting.popleft()
+                yield first, self._wait_for(future)
+        for first, future in waiting:
+            yield first, self._wait_for(future)
+
+    def _submit(self, position: int, turn: TurnText) -> "Future[Reading]":
+        future = self._readings.get(position)
+        if future is None:
+            future = self._readings[position] = (
+                self._reader.submit(turn, self._counts) if self._reader else self._without_reader()
+            )
+        return future
+
+    def _without_reader(self) -> "Future[Reading]":
+        if self._is_wanted:
+            raise NotYetError(_MISSING[self._extractor])
+        unread: Future[Reading] = Future()
+        unread.set_result(Reading(self._extractor, (), "No domain has this extractor any more."))
+        return unread
+
+    def _wait_for(self, future: "Future[Reading]") -> Reading:
+        while True:
+            try:
+                return future.result(WAIT_S)
+            except TimeoutError:
+                self._report.tell()
+
+    def _turn_to_read(self, one: Recorded) -> TurnText | None:
+        """What an event gives to read; None where it is not this follower's to have read."""
         event = one.event
         if not isinstance(event, TurnEnded | Session.SessionOpened):
-            return False
+            return None
+        if not self._is_wanted and one.position > (self._others_start or 0):
+            return None  # without a look at the session
         session = self._log.load(Session, event.session_id)
         if session is None or session.is_deleted or not session.config.enable_graph:
-            return False
+            return None
         domain = self._domains.get(session.config.domain)
-        extractor = self._extractors.get(domain.extractor) if domain else None
-        if domain is None or extractor is None:
-            return False
+        if domain is None or domain.extractor not in FOLLOWER_OF:
+            return None
+        if not self._is_ours(one, domain):
+            return None
         if isinstance(event, Session.SessionOpened):
             passages = [Passage(text, domain.title, None) for text in event.seed]
-            turn_id = None
+            before: list[Passage] = []
         else:
             passages = self._passages_of(event, domain.agent_name)
-            turn_id = event.turn_id
+            before = self._passages_before(event, domain.agent_name)
         if not passages:
-            return False
-        statements, error = _extract(extractor, passages, turn_id, one)
-        self._store(one, turn_id, f"{extractor.name}/{extractor.version}", statements, error)
-        return True
+            return None
+        return TurnText(
+            passages,
+            before=before,
+            known_names=self._session(event.session_id).known_names(),
+            said_at=event.timestamp,
+            model=session.config.llm_model,
+        )
+
+    def _is_ours(self, one: Recorded, domain: Domain) -> bool:
+        """Whether this follower has to see to a turn, and not the other one.
+
+        That is for the domain to say; but what it said may have changed since the other follower
+        passed by, at the latest when this process began. Then one of them has learned the turn, or
+        neither has, and this one is the last to come. What the other one has set aside is its own.
+        """
+        if one.position > (self._others_start or 0):
+            return domain.extractor == self._extractor
+        return not self._is_learned(one) and not any(
+            each.follower == self._other_name and each.position == one.position
+            for each in read_set_aside(self._log)
+        )
+
+    def _is_learned(self, one: Recorded) -> bool:
+        stream_id = knowledge_id(one.event.session_id)
+        return any(
+            isinstance(event, Knowledge.KnowledgeExtracted)
+            and event.source_position == one.position
+            for event in self._log.events.get(stream_id)
+        )
 
     def _passages_of(self, event: TurnEnded, agent_name: str) -> list[Passage]:
         query: Session.QueryAsked = self._log.read_one(event.session_id, event.query_version)
@@ -104,75 +245,98 @@ class LearningPolicy:
             passages.append(Passage(event.text, agent_name, user_id))
         return passages
 
+    def _passages_before(self, event: TurnEnded, agent_name: str) -> list[Passage]:
+        """The turns that ended before one, oldest first, as many as the reader wants."""
+        wanted = self._reader.turns_before if self._reader else 0
+        if not wanted:
+            return []
+        earlier = self._log.events.get(
+            event.session_id,
+            lte=event.originator_version - 1,
+            desc=True,
+            limit=MAX_EVENTS_BEFORE,
+        )
+        ended = [each for each in earlier if isinstance(each, TurnEnded)][:wanted]
+        return [
+            passage for each in reversed(ended) for passage in self._passages_of(each, agent_name)
+        ]
+
     def _store(
-        self,
-        one: Recorded,
-        turn_id: UUID | None,
-        extractor: str,
-        statements: tuple[Statement, ...],
-        error: str | None,
+        self, one: Recorded, reading: Reading, *, within: Callable[[Cursor[DictRow]], None]
     ) -> None:
-        """Append to the knowledge of the session; on a conflict, load it again and once more."""
+        """Append to the knowledge of the session; on a conflict, load it again and once more.
+
+        `within` is done in the same transaction.
+        """
         session_id = one.event.session_id
+        turn_id = getattr(one.event, "turn_id", None)
+        statements = tuple(_statements(reading.found, str(turn_id or "seed")))
         for conflicts in range(MAX_CONFLICTS + 1):
-            # Out of the cache until it is stored: what fails leaves an aggregate ahead of the log.
-            knowledge = self._knowledge.pop(session_id, None) or self._load(session_id)
-            knowledge.learn(
+            session = self._session(session_id)
+            # Out of reach until it is stored: what fails leaves an aggregate ahead of the log.
+            del self._sessions[session_id]
+            session.knowledge.learn(
                 turn_id=turn_id,
                 source_position=one.position,
-                extractor=extractor,
+                extractor=reading.extractor,
                 statements=statements,
-                error=error,
+                error=reading.error,
+                said_at=one.event.timestamp,
             )
             try:
-                self._log.events.put(
-                    knowledge.collect_events(), tracking=Tracking(self.name, one.position)
-                )
+                self._log.events.put(session.knowledge.collect_events(), within=within)
             except IntegrityError:
-                is_learned = stored_position(self._log, self.name) >= one.position
-                if is_learned or conflicts == MAX_CONFLICTS:
+                if conflicts == MAX_CONFLICTS:
                     raise
             else:
-                self._keep(session_id, knowledge)
+                session.names.appendleft(names_of(statements))
+                self._sessions[session_id] = session
+                self._take_snapshot(session.knowledge)
                 return
 
-    def _load(self, session_id: UUID) -> Knowledge:
-        return self._log.load(Knowledge, knowledge_id(session_id)) or Knowledge.open(session_id)
+    def _session(self, session_id: UUID) -> SessionKnowledge:
+        """What is at hand of a session, loaded where it is not."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            stream_id = knowledge_id(session_id)
+            session = SessionKnowledge(
+                self._log.load(Knowledge, stream_id) or Knowledge.open(session_id)
+            )
+            for event in self._log.read_stream_backwards(stream_id, limit=EVENTS_WITH_NAMES):
+                if isinstance(event, Knowledge.KnowledgeExtracted):
+                    session.names.append(names_of(event.statements))
+            self._sessions[session_id] = session
+            if len(self._sessions) > MAX_SESSIONS:
+                self._sessions.popitem(last=False)
+        else:
+            self._sessions.move_to_end(session_id)
+        return session
 
-    def _keep(self, session_id: UUID, knowledge: Knowledge) -> None:
-        self._knowledge[session_id] = knowledge
-        if len(self._knowledge) > MAX_KNOWLEDGE:
-            self._knowledge.popitem(last=False)
+    def _take_snapshot(self, knowledge: Knowledge) -> None:
         if knowledge.version % SNAPSHOT_EVENTS == 0:
             self._log.put_snapshot(Knowledge.Snapshot.take(knowledge))
 
 
-def _extract(
-    extractor: Extractor, passages: Sequence[Passage], turn_id: UUID | None, one: Recorded
-) -> tuple[tuple[Statement, ...], str | None]:
-    """What an extractor finds in one turn, or the error that it ended with."""
-    extracted: list[tuple[Passage, ExtractedStatement]] = []
-    try:
-        for passage in passages:
-            found = extractor.extract(
-                passage.text,
-                speaker=passage.speaker,
-                addressee=passage.addressee,
-                said_on=one.event.timestamp.date(),
-            )
-            extracted += [(passage, each) for each in found]
-    except Exception as error:  # recorded, so that a replay does not ask again
-        logger.exception("Extractor %s failed at position %s", extractor.name, one.position)
-        return (), f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARACTERS]
-    return tuple(_statements(extracted, str(turn_id or "seed"))), None
-
-
 def _statements(
-    extracted: Sequence[tuple[Passage, ExtractedStatement]], prefix: str
+    found: Sequence[tuple[Passage, ExtractedStatement]], prefix: str
 ) -> Iterator[Statement]:
-    for number, (passage, one) in enumerate(extracted):
+    for number, (passage, one) in enumerate(found):
         yield Statement(
             statement_id=f"{prefix}:{number}",
             speaker=passage.speaker,
             **{name: getattr(one, name) for name in _EXTRACTED},
         )
+
+
+def names_of(statements: Sequence[Statement | ExtractedStatement]) -> tuple[str, ...]:
+    """What statements call by a name: with a capital, and not by way of an owner."""
+    names = [one.subject for one in statements]
+    names += [one.object for one in statements if not one.object_is_literal]
+    return tuple(
+        dict.fromkeys(name for name in names if name[:1].isupper() and not _is_indirect(name))
+    )
+
+
+def _is_indirect(name: str) -> bool:
+    """ "Kira's brother", "ada (group)"."""
+    return "'s " in name or "\u2019s " in name or name.endswith(")")

@@ -1,25 +1,32 @@
 """The memory: one entry for each thing said in a session, ready to be listed and searched."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 from uuid import UUID
 
 import numpy as np
 from psycopg import Cursor
-from psycopg.rows import DictRow, class_row, dict_row
+from psycopg.rows import DictRow, class_row, dict_row, tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from events.log import Log, Recorded
 from events.session import Session, SessionConfig
 from language.domains import Domain
-from language.embedding import Embedder
+from language.embedding import Embedder, EmbeddingUnavailableError
+from language.passages import Span, split_into_passages
 from language.stems import content_stems
 from projections import positions
-from projections.positions import LIVE_VERSION, POSITION_OF, view_at
+from projections.follower import NotYetError
+from projections.positions import LIVE_VERSION, POSITION_OF, ViewAt, view_at
 from projections.reading import snapshot
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN_AGENT = "Agent"  # where the domain's file is gone
 MAX_KNOWN_SESSIONS = 10_000  # configurations kept in the projector, some 500 bytes each
@@ -43,11 +50,23 @@ class MemoryEntry:
 
 @dataclass(frozen=True)
 class IndexedEntry:
-    """An entry with what a search needs."""
+    """An entry with what a search needs. A long one has several passages, each indexed by itself.
+
+    What is indexed of a passage is "(date) Speaker: passage".
+    """
 
     entry: MemoryEntry
-    stems: str  # of the indexed text, in order, with repeats, separated by spaces
-    embedding: bytes | None  # float32, little-endian; None: no embedder
+    stems: str  # in order, with repeats, separated by spaces; a line for each passage
+    embedding: bytes | None  # one vector after the other, float32, little-endian; None: no vectors
+    passages: tuple[Span, ...] = ()  # parts of the text; none: the whole is one
+
+
+@dataclass(frozen=True)
+class IndexedUpTo:
+    """What an index has taken in."""
+
+    generation: int  # of the view; another one has other rows
+    position: int
 
 
 @dataclass(frozen=True)
@@ -74,26 +93,42 @@ _IS_LIVE = f"version = {LIVE_VERSION.format(positions.MEMORY)}"
 _OLDEST_FIRST = "position, length(entry_id), entry_id"
 _NEWEST_FIRST = "position DESC, length(entry_id) DESC, entry_id DESC"
 
-_UPSERT = """
-    INSERT INTO memory_entries (
-        version, session_id, entry_id, position, turn_id, role, speaker, text, said_at, stems,
-        embedding
-    ) VALUES (
-        %(version)s, %(session_id)s, %(entry_id)s, %(position)s, %(turn_id)s, %(role)s,
-        %(speaker)s, %(text)s, %(said_at)s, %(stems)s, %(embedding)s
-    ) ON CONFLICT (version, session_id, entry_id) DO UPDATE SET
-        position = excluded.position, turn_id = excluded.turn_id, role = excluded.role,
-        speaker = excluded.speaker, text = excluded.text, said_at = excluded.said_at,
-        stems = excluded.stems, embedding = excluded.embedding
+# What events give again replaces what they gave before.
+_DELETE = """
+    DELETE FROM memory_entries AS old
+    USING unnest(%s::uuid[], %s::text[]) AS new (session_id, entry_id)
+    WHERE old.version = %s AND old.session_id = new.session_id AND old.entry_id = new.entry_id
+"""
+_COPY = (
+    f"COPY memory_entries (version, session_id, {_COLUMNS}, passages, stems, embedding) FROM STDIN"
+)
+
+# One statement, so that rows and the view's position belong together.
+_READ_INDEXED = f"""
+    SELECT view.position, view.version, view.generation, view.rebuilt_position, view.made_with,
+        {", ".join(f"entries.{name}" for name in _COLUMNS.split(", "))}, passages, stems,
+        CASE WHEN made_with = %(embedder)s THEN embedding END
+    FROM (
+        SELECT {POSITION_OF.replace("%s", "'memory'")} AS position,
+            version, generation, rebuilt_position, made_with
+        FROM lorewire_views WHERE name = 'memory'
+    ) AS view
+    LEFT JOIN memory_entries AS entries
+        ON entries.version = view.version AND session_id = %(session_id)s
+        AND entries.position > CASE WHEN generation = %(generation)s THEN %(after)s ELSE 0 END
+        -- A shard may be ahead of the view's slowest: its newest entries come next time.
+        AND entries.position <= view.position
+    ORDER BY entries.position, length(entry_id), entry_id
 """
 
 
-def indexed_text(entry: MemoryEntry) -> str:
-    """What is searched: "(8 May 2023) Kira: text".
+def indexed_text(entry: MemoryEntry, passage: Span | None = None) -> str:
+    """What is searched: "(8 May 2023) Kira: text", or a passage of the text.
 
     With names and dates a search finds a tenth more of what it should than with bare texts.
     """
-    return f"({entry.said_at.day} {entry.said_at:%B %Y}) {entry.speaker}: {entry.text}"
+    text = entry.text if passage is None else entry.text[slice(*passage)].strip()
+    return f"({entry.said_at.day} {entry.said_at:%B %Y}) {entry.speaker}: {text}"
 
 
 class MemoryProjection:
@@ -106,31 +141,44 @@ class MemoryProjection:
         self._domains = domains
         self._embedder = embedder
         self._configs = _Configurations(log)
+        self._has_warned = False
+
+    @property
+    def made_with(self) -> str | None:
+        """The embedder of the vectors in a version that this projection fills alone."""
+        return self._embedder.name if self._embedder else None
 
     def apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded], version: int) -> bool:
-        """Add what was said in these events."""
-        entries = [
-            (one.event.session_id, entry) for one in recorded for entry in self._entries_of(one)
-        ]
-        if not entries:
+        """Add what was said in these events.
+
+        Raises NotYetError where the embedder does not answer.
+        """
+        said = {
+            (one.event.session_id, entry.entry_id): entry
+            for one in recorded
+            for entry in self._entries_of(one)
+        }
+        if not said:
             return False
-        texts = [indexed_text(entry) for _, entry in entries]
-        embeddings = self._embed(texts)
-        curs.executemany(
-            _UPSERT,
-            [
-                vars(entry)
-                | {
-                    "version": version,
-                    "session_id": session_id,
-                    "stems": content_stems(text),
-                    "embedding": embedding,
-                }
-                for (session_id, entry), text, embedding in zip(
-                    entries, texts, embeddings, strict=True
+        passages = [_passages_of(entry.text) for entry in said.values()]
+        texts = [
+            [indexed_text(entry, span) for span in spans] if spans else [indexed_text(entry)]
+            for entry, spans in zip(said.values(), passages, strict=True)
+        ]
+        embeddings = self._embed(curs, texts, version)
+        curs.execute(_DELETE, ([k for k, _ in said], [k for _, k in said], version), prepare=True)
+        with curs.copy(_COPY) as copy:
+            for (session_id, _), entry, spans, parts, embedding in zip(
+                said, said.values(), passages, texts, embeddings, strict=True
+            ):
+                copy.write_row(
+                    (
+                        *(version, session_id, *(vars(entry).values())),
+                        [end for span in spans for end in span] or None,
+                        "\n".join(" ".join(content_stems(part)) for part in parts),
+                        embedding,
+                    )
                 )
-            ],
-        )
         return True
 
     def _entries_of(self, one: Recorded) -> list[MemoryEntry]:
@@ -169,11 +217,41 @@ class MemoryProjection:
         domain = self._domains.get(config.domain)
         return domain.agent_name if domain else UNKNOWN_AGENT
 
-    def _embed(self, texts: Sequence[str]) -> list[bytes | None]:
-        if self._embedder is None:
+    def _embed(
+        self, curs: Cursor[DictRow], texts: Sequence[Sequence[str]], version: int
+    ) -> list[bytes | None]:
+        """The vectors of each entry's passages, where the version is to have ours."""
+        if self._embedder is None or not self._may_embed(curs, self._embedder.name, version):
             return [None] * len(texts)
-        vectors = np.asarray(self._embedder.embed(texts), dtype="<f4")
-        return [vector.tobytes() for vector in vectors]
+        try:
+            vectors = self._embedder.embed([part for parts in texts for part in parts])
+        except EmbeddingUnavailableError as error:
+            raise NotYetError(str(error)) from error
+        data, width = np.ascontiguousarray(vectors, "<f4").tobytes(), 4 * self._embedder.dimensions
+        ends = list(accumulate((width * len(parts) for parts in texts), initial=0))
+        return [data[start:end] for start, end in pairwise(ends)]
+
+    def _may_embed(self, curs: Cursor[DictRow], name: str, version: int) -> bool:
+        """Whether the version's vectors are this embedder's; its first ones make them so."""
+        curs.execute(
+            "UPDATE lorewire_views SET made_with = %s"
+            " WHERE name = 'memory' AND version = %s AND made_with IS NULL",
+            (name, version),
+        )
+        curs.execute("SELECT version, made_with FROM lorewire_views WHERE name = 'memory'")
+        row = curs.fetchone()
+        assert row is not None, "every view has its row since the migration that made it"
+        if row["version"] != version or row["made_with"] == name:
+            return True  # a version that is not read yet is filled by one rebuild, from its start
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "The vectors in memory were made with %s, and the embedder is %s now. What is said "
+                "from now on gets no vector, and search goes by words alone, until somebody runs "
+                "`lorewire rebuild memory`.",
+                *(row["made_with"], name),
+            )
+        return False
 
 
 class MemoryView:
@@ -250,50 +328,61 @@ class MemoryView:
     async def read_indexed(
         self,
         session_id: UUID,
-        after: int,
-        take_in: Callable[[list[IndexedEntry]], Awaitable[None]],
-    ) -> int:
-        """Hand over the entries after a position, oldest first, in batches that may be empty.
+        after: IndexedUpTo | None,
+        take_in: Callable[[ViewAt, list[IndexedEntry]], Awaitable[None]],
+        *,
+        embedder: str | None,
+    ) -> ViewAt:
+        """Hand over the entries that an index lacks, oldest first, in batches that may be empty.
 
-        Returns how far the view had read: these are all entries up to there.
+        Where the view has another generation than the index, all of them. Vectors come with them
+        if they were made with `embedder`. Returns where the view is: there are no others up to it.
         """
+        parameters = {
+            "session_id": session_id,
+            "generation": after.generation if after else None,
+            "after": after.position if after else 0,
+            "embedder": embedder,
+        }
         async with (
             self._pool.connection() as conn,
-            conn.cursor(row_factory=dict_row) as curs,
+            conn.cursor(row_factory=tuple_row) as curs,
         ):
-            batch: list[IndexedEntry] = []
-            position = 0
-            # Stems are joined by the server: decoding arrays would hold up the event loop.
-            async for row in curs.stream(
-                f"SELECT view_position, {_COLUMNS}, stems, embedding"
-                f" FROM (SELECT {POSITION_OF} AS view_position) AS view LEFT JOIN ("
-                f"  SELECT {_COLUMNS}, array_to_string(stems, ' ') AS stems, embedding"
-                f"   FROM memory_entries WHERE {_IS_LIVE} AND session_id = %s AND position > %s"
-                f") AS entries ON true ORDER BY {_OLDEST_FIRST}",
-                (positions.MEMORY, session_id, after),
-                binary=True,
-            ):
-                position = row["view_position"]
-                if row["entry_id"] is not None:
-                    batch.append(_indexed_entry(row))
-                if len(batch) == BATCH_ENTRIES:
-                    await take_in(batch)
-                    batch = []
-            await take_in(batch)
-        return position
+            view: ViewAt | None = None
+            if after is None:
+                # In parts, while the server is still reading: its answer is never held whole.
+                batch: list[IndexedEntry] = []
+                async with aclosing(
+                    curs.stream(_READ_INDEXED, parameters, binary=True, size=BATCH_ENTRIES)
+                ) as rows:
+                    async for row in rows:
+                        view = view or ViewAt(*row[:5])
+                        if row[5] is not None:
+                            batch.append(_indexed_entry(row))
+                        if len(batch) == BATCH_ENTRIES:
+                            await take_in(view, batch)
+                            batch = []
+                assert view is not None, "every view has its row"
+                await take_in(view, batch)
+                return view
+            await curs.execute(_READ_INDEXED, parameters, binary=True, prepare=True)
+            while some := await curs.fetchmany(BATCH_ENTRIES):
+                view = ViewAt(*some[0][:5])
+                await take_in(view, [_indexed_entry(row) for row in some if row[5] is not None])
+        assert view is not None, "every view has its row"
+        return view
 
 
-def _indexed_entry(row: dict[str, Any]) -> IndexedEntry:
-    entry = MemoryEntry(
-        row["entry_id"],
-        row["role"],
-        row["speaker"],
-        row["text"],
-        row["turn_id"],
-        row["position"],
-        row["said_at"],
-    )
-    return IndexedEntry(entry, row["stems"], row["embedding"])
+def _passages_of(text: str) -> tuple[Span, ...]:
+    """The passages of a long text; none: it is short."""
+    passages = split_into_passages(text)
+    return tuple(passages) if len(passages) > 1 else ()
+
+
+def _indexed_entry(row: Sequence[Any]) -> IndexedEntry:
+    ends, stems, embedding = row[12:]
+    passages = tuple(zip(ends[::2], ends[1::2], strict=True)) if ends else ()
+    return IndexedEntry(MemoryEntry(*row[5:12]), stems, embedding, passages)
 
 
 class _Configurations:

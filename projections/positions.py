@@ -1,24 +1,33 @@
 """How far each follower has read the log."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import AsyncCursor
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from events.shards import Shard
+
 # The names under which followers keep their position.
 SESSIONS = "sessions"
 MEMORY = "memory"
 GRAPH = "graph"
 LEARNING = "learning"
-FOLLOWERS = (SESSIONS, MEMORY, GRAPH, LEARNING)
+LEARNING_MODEL = "learning_model"  # of the domains whose extractor is a chat model
+FOLLOWERS = (SESSIONS, MEMORY, GRAPH, LEARNING, LEARNING_MODEL)
 
 # As subselects they come from the same snapshot as the rows beside them.
 LIVE_VERSION = "(SELECT version FROM lorewire_views WHERE name = '{}')"  # of the view so named
-POSITION_OF = (
-    "(SELECT coalesce(max(notification_id), 0) FROM lorewire_tracking WHERE application_name = %s)"
+POSITION_OF = (  # of a follower by its name: that of its slowest shard
+    "(SELECT coalesce(min(notification_id), 0) FROM lorewire_tracking"
+    " WHERE split_part(application_name, ':', 1) = %s)"
 )
+
+
+def tracking_name(follower: str, shard: Shard) -> str:
+    """The name under which a shard's position is kept: `memory:0/4`, or `memory` for all of it."""
+    return follower if shard.count == 1 else f"{follower}:{shard.index}/{shard.count}"
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,9 @@ class Positions:
 
     head: int
     views: dict[str, int]  # by name; 0: has not begun
+    set_aside: dict[str, int] = field(default_factory=dict)  # events, by name; none: not listed
+    generations: dict[str, int] = field(default_factory=dict)  # of views, by name
+    rebuilt_sessions: dict[str, str | None] = field(default_factory=dict)  # see `lorewire_views`
 
     def lag(self, name: str) -> int:
         """How many positions a follower is behind the log."""
@@ -38,15 +50,28 @@ async def read_positions(pool: AsyncConnectionPool[Any]) -> Positions:
     async with pool.connection() as conn, conn.cursor(row_factory=dict_row) as curs:
         await curs.execute(
             "SELECT (SELECT coalesce(max(notification_id), 0) FROM lorewire_events) AS head,"
-            " coalesce(array_agg(application_name), '{}') AS names,"
-            " coalesce(array_agg(notification_id), '{}') AS positions"
-            " FROM lorewire_tracking WHERE application_name = ANY(%s)",
-            (list(FOLLOWERS),),
+            " (SELECT json_object_agg(name, position) FROM ("
+            "  SELECT split_part(application_name, ':', 1) AS name,"
+            "   min(notification_id) AS position FROM lorewire_tracking GROUP BY 1"
+            " ) AS slowest) AS positions,"
+            " (SELECT json_object_agg(follower, count) FROM ("
+            "  SELECT follower, count(*) FROM lorewire_set_aside GROUP BY 1"
+            " ) AS counts) AS set_aside,"
+            " (SELECT json_object_agg(name, generation) FROM lorewire_views) AS generations,"
+            " (SELECT json_object_agg(name, rebuilt_session) FROM lorewire_views)"
+            "  AS rebuilt_sessions"
         )
         row = await curs.fetchone()
-    assert row is not None  # an aggregate always has one
-    found = dict(zip(row["names"], row["positions"], strict=True))
-    return Positions(row["head"], {name: found.get(name, 0) for name in FOLLOWERS})
+    assert row is not None  # it is made of values
+    found = row["positions"] or {}
+    views = {name: found.get(name, 0) for name in FOLLOWERS}
+    return Positions(
+        row["head"],
+        views,
+        row["set_aside"] or {},
+        row["generations"],
+        row["rebuilt_sessions"],
+    )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from language.passages import Span
 from projections.buffers import GrowingArray
 from projections.memory import IndexedEntry, MemoryEntry
 
@@ -32,7 +33,6 @@ LENGTH_PRIOR_STEMS = 20  # longer entries gain nothing more
 KEYWORD_WEIGHT = 0.5
 SEMANTIC_WEIGHT = 0.5
 QUESTION_PENALTY = 0.05  # who searches wants what was answered, not what was asked
-MIN_COSINE = 0.15  # WordLlama: texts that have nothing to do with each other stay below
 MAX_SEMANTIC = 1 + LENGTH_PRIOR * math.log1p(LENGTH_PRIOR_STEMS)
 
 ROLES = ("user", "agent", "seed")
@@ -44,6 +44,7 @@ Mask = NDArray[np.bool_]
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _NO_POSTINGS = np.empty((0, 2), np.int32)
+_NOT_FOUND = -np.inf
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Ranked:
     """One entry that was found."""
 
     number: int  # in the index, oldest is 0
+    passage: Span | None  # the best part of a long text; None: the text has one part
     relevance_score: float  # 0..1
     keyword_rank: int | None  # 1 is best; None: not found by its words
     semantic_rank: int | None  # 1 is best; None: not found by its meaning
@@ -70,56 +72,94 @@ class Selection:
 class SessionIndex:
     """Everything said in one session: an inverted index, and a matrix of embeddings.
 
-    Entries are only ever appended, in the order of their positions, so that the session as it was
-    at a position is a prefix of every array. Not safe for threads: one at a time.
+    What is indexed are passages: a long entry has several, all others one. Entries are only ever
+    appended, in the order of their positions, so that the session as it was at a position is a
+    prefix of every array. Not safe for threads: one at a time.
     """
 
-    def __init__(self, dimensions: int | None) -> None:
-        """`dimensions` of the embeddings; None: there is no semantic side."""
+    def __init__(self, dimensions: int | None, *, min_cosine: float = 0.0) -> None:
+        """`dimensions` of the embeddings; None: there is no semantic side.
+
+        `min_cosine`: entries below it are not found by their meaning.
+        """
         self.entries: list[MemoryEntry] = []
-        self._stems: list[str] = []
-        self._postings: defaultdict[str, GrowingArray] = defaultdict(
-            lambda: GrowingArray(np.int32, 2)  # number of the entry, times that it has the stem
-        )
-        self._lengths = GrowingArray(np.float64)  # stems of an entry
         self._positions = GrowingArray(np.int64)
         self._said_at_us = GrowingArray(np.int64)
         self._roles = GrowingArray(np.int8)
+        self._first_passages = GrowingArray(np.int64)  # the number of an entry's first passage
+        # One for each passage.
+        self._entry_of = GrowingArray(np.int64)
+        self._spans: list[Span | None] = []
+        self._stems: list[str] = []
+        self._postings: defaultdict[str, GrowingArray] = defaultdict(
+            lambda: GrowingArray(np.int32, 2)  # number of the passage, times that it has the stem
+        )
+        self._lengths = GrowingArray(np.float64)  # stems of a passage
         self._is_question = GrowingArray(np.bool_)
-        self._continues = GrowingArray(np.bool_)  # the sitting of the entry before it
+        self._continues = GrowingArray(np.bool_)  # the sitting of the passage before it
         self._dimensions = dimensions
+        self._min_cosine = min_cosine
         self._embeddings = GrowingArray(np.float32, dimensions or 0)
 
     def add(self, indexed: Sequence[IndexedEntry]) -> None:
         """Append entries, all newer than those before."""
         if not indexed:
             return
+        entries = [one.entry for one in indexed]
+        stems = [one.stems.split("\n") for one in indexed]  # of each entry's passages
+        counts = np.array([len(one) for one in stems])
+        firsts = len(self._stems) + np.cumsum(counts) - counts
+        self._first_passages.extend(firsts)
+        self._entry_of.extend(np.arange(len(entries)).repeat(counts) + len(self.entries))
+        self._positions.extend(np.array([entry.position for entry in entries]))
+        self._said_at_us.extend(np.array([_microseconds(entry.said_at) for entry in entries]))
+        self._roles.extend(np.array([ROLES.index(entry.role) for entry in entries]))
+        previous = [*self.entries[-1:], *entries]
+        continues = np.ones(counts.sum(), np.bool_)  # the parts of one text do
+        continues[firsts[len(entries) - len(previous) + 1 :] - len(self._stems)] = [
+            _is_same_sitting(*pair) for pair in pairwise(previous)
+        ]
+        if not self.entries:
+            continues[0] = False
+        self._continues.extend(continues)
+        spans = [span for one in indexed for span in one.passages or (None,)]
+        texts = [
+            one.entry.text if span is None else one.entry.text[slice(*span)]
+            for one in indexed
+            for span in one.passages or (None,)
+        ]
+        self._is_question.extend(np.array([text.rstrip().endswith("?") for text in texts]))
+        if self._dimensions is not None:
+            self._embeddings.extend(self._vectors_of(indexed, counts))
+        self._add_stems([of_passage for of_entry in stems for of_passage in of_entry])
+        self._spans += spans
+        self.entries += entries
+
+    def _add_stems(self, stems: list[str]) -> None:
         fresh: defaultdict[str, list[int]] = defaultdict(list)
         lengths: list[int] = []
-        for number, one in enumerate(indexed, len(self.entries)):
-            counts = Counter(one.stems.split())
+        for number, of_passage in enumerate(stems, len(self._stems)):
+            counts = Counter(of_passage.split())
             lengths.append(counts.total())
             for stem, count in counts.items():
                 fresh[stem] += (number, count)
         for stem, flat in fresh.items():
             self._postings[stem].extend(np.array(flat, np.int32).reshape(-1, 2))
-        entries = [one.entry for one in indexed]
-        previous = [*self.entries[-1:], *entries]
-        continues = [_is_same_sitting(*pair) for pair in pairwise(previous)]
-        if not self.entries:
-            continues.insert(0, False)
-        self._continues.extend(np.array(continues))
         self._lengths.extend(np.array(lengths))
-        self._positions.extend(np.array([entry.position for entry in entries]))
-        self._said_at_us.extend(np.array([_microseconds(entry.said_at) for entry in entries]))
-        self._roles.extend(np.array([ROLES.index(entry.role) for entry in entries]))
-        self._is_question.extend(np.array([e.text.rstrip().endswith("?") for e in entries]))
-        if self._dimensions is not None:
-            self._embeddings.extend(
-                np.array([_vector(one.embedding, self._dimensions) for one in indexed])
-            )
-        self._stems += [one.stems for one in indexed]
-        self.entries += entries
+        self._stems += stems
+
+    def _vectors_of(
+        self, indexed: Sequence[IndexedEntry], counts: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """The vectors of all passages; zeros for an entry that has none."""
+        width = 4 * (self._dimensions or 0)
+        data = b"".join(
+            one.embedding
+            if one.embedding is not None and len(one.embedding) == width * count
+            else bytes(width * count)
+            for one, count in zip(indexed, counts.tolist(), strict=True)
+        )
+        return np.frombuffer(data, "<f4").reshape(-1, self._dimensions or 0)
 
     def search(
         self,
@@ -142,49 +182,84 @@ class SessionIndex:
         leaves one side out. Statistics are those of the session as of the selected position.
 
         An entry is found by its words where it or such a neighbour has one of the query's stems, by
-        its meaning where its cosine is at least MIN_COSINE. `relevance_score` is the score divided
-        by the highest that the sides taking part allow, at least 0: 1.0 is the best match by words
-        that also says the same as the query.
+        its meaning where its cosine is at least `min_cosine`. `relevance_score` is the score
+        divided by the highest that the sides taking part allow, at least 0: 1.0 is the best match
+        by words that also says the same as the query.
+
+        All of this holds for passages, with "entry" read as "passage", those of one text being in
+        one sitting. An entry is found where one of its passages is. Its score is the best one that
+        such a passage has, and its place on each side that of its best passage there.
         """
-        size = self._size_as_of(selection.as_of)
+        entries = self._entries_as_of(selection.as_of)
+        size = self._passages_of_first(entries)
         if kind == "keyword":
             vector = None
         if kind == "semantic" and vector is not None:
             stems = ()
-        selected = self._select(selection, size)
-        if not selected.any() or (not stems and vector is None):
+        may_be_found = self._select(selection, entries)
+        if not may_be_found.any() or (not stems and vector is None):
             return [], 0
+        selected = may_be_found[self._entry_of.view(size)]
         scores = -QUESTION_PENALTY * self._is_question.view(size)
         best_score = 0.0
-        by_words = by_meaning = np.zeros(size, np.bool_)
-        keyword = semantic = np.zeros(size)
+        found = np.zeros(size, np.bool_)
+        by_words = by_meaning = None
         if stems:
             keyword, matched = self._keyword_side(stems, size)
-            by_words = matched & selected
-            scores += KEYWORD_WEIGHT * keyword / (keyword[selected].max() or 1.0)
+            matched &= selected
+            found |= matched
+            by_words = self._best_of_entries(keyword, matched, entries)
+            scores += keyword * (KEYWORD_WEIGHT / (keyword[selected].max() or 1.0))
             best_score += KEYWORD_WEIGHT
         if vector is not None:
             semantic, cosines = self._semantic_side(vector, size)
-            by_meaning = (cosines >= MIN_COSINE) & selected
+            near = (cosines >= self._min_cosine) & selected
+            found |= near
+            by_meaning = self._best_of_entries(semantic, near, entries)
             scores += SEMANTIC_WEIGHT * semantic
             best_score += SEMANTIC_WEIGHT * MAX_SEMANTIC
-        found = by_words | by_meaning
-        numbers = _best(scores, found, offset + limit)[offset:]
+        best = self._best_of_entries(scores, found, entries)
         ranked = [
             Ranked(
                 number,
-                min(1.0, max(0.0, float(scores[number]) / best_score)),
-                _rank(keyword, by_words, number),
-                _rank(semantic, by_meaning, number),
+                self._best_passage(number, scores, found),
+                min(1.0, max(0.0, float(best[number]) / best_score)),
+                _rank(by_words, number),
+                _rank(by_meaning, number),
             )
-            for number in numbers
+            for number in _best(best, offset + limit)[offset:]
         ]
-        return ranked, int(np.count_nonzero(found))
+        return ranked, int(np.count_nonzero(best != _NOT_FOUND))
 
-    def _size_as_of(self, as_of: int | None) -> int:
+    def _best_of_entries(self, scores: Scores, found: Mask, entries: int) -> Scores:
+        """The best score that a found passage of each entry has; -inf: none is found."""
+        of_found = np.where(found, scores, _NOT_FOUND)
+        if len(of_found) == entries:
+            return of_found
+        best: Scores = np.maximum.reduceat(of_found, self._first_passages.view(entries))
+        return best
+
+    def _best_passage(self, number: int, scores: Scores, found: Mask) -> Span | None:
+        first = int(self._first_passages.view()[number])
+        if self._spans[first] is None:
+            return None
+        passages = slice(first, first + self._passage_count(number))
+        best = int(np.argmax(np.where(found[passages], scores[passages], _NOT_FOUND)))
+        return self._spans[first + best]
+
+    def _passage_count(self, number: int) -> int:
+        ends = self._first_passages.view()[number : number + 2]
+        return int(ends[1] if len(ends) == 2 else len(self._stems)) - int(ends[0])
+
+    def _entries_as_of(self, as_of: int | None) -> int:
         if as_of is None:
             return len(self.entries)
         return int(np.searchsorted(self._positions.view(), as_of, side="right"))
+
+    def _passages_of_first(self, entries: int) -> int:
+        if entries == len(self.entries):
+            return len(self._stems)
+        return int(self._first_passages.view()[entries])
 
     def _select(self, selection: Selection, size: int) -> Mask:
         selected = np.ones(size, np.bool_)
@@ -225,7 +300,7 @@ class SessionIndex:
     def _postings_of(self, stem: str, size: int) -> tuple[NDArray[Any], NDArray[Any]]:
         postings = self._postings.get(stem)
         rows = _NO_POSTINGS if postings is None else postings.view()
-        if size < len(self.entries):
+        if size < len(self._stems):
             rows = rows[: np.searchsorted(rows[:, 0], size)]
         return rows[:, 0], rows[:, 1]
 
@@ -240,7 +315,7 @@ class SessionIndex:
     def _feedback_stems(self, asked: Sequence[str], scores: Scores, size: int) -> list[str]:
         """What the best entries share beyond the query: stems by their sum of count times idf."""
         weights: defaultdict[str, float] = defaultdict(float)
-        for number in _best(scores, scores > 0, FEEDBACK_ENTRIES):
+        for number in _best(np.where(scores > 0, scores, _NOT_FOUND), FEEDBACK_ENTRIES):
             for stem, count in Counter(self._stems[number].split()).items():
                 weights[stem] += count * _idf(len(self._postings_of(stem, size)[0]), size)
         for stem in asked:
@@ -258,9 +333,9 @@ def _idf(entries_with: int, entries: int) -> float:
     return math.log1p((entries - entries_with + 0.5) / (entries_with + 0.5))
 
 
-def _best(scores: Scores, among: Mask, count: int) -> list[int]:
+def _best(scores: Scores, count: int) -> list[int]:
     """Numbers of the highest scores, best first, of equal ones the newest first."""
-    numbers = np.flatnonzero(among)
+    numbers = np.flatnonzero(scores != _NOT_FOUND)
     if len(numbers) > count:
         threshold = np.partition(scores[numbers], len(numbers) - count)[len(numbers) - count]
         numbers = numbers[scores[numbers] >= threshold]
@@ -269,11 +344,11 @@ def _best(scores: Scores, among: Mask, count: int) -> list[int]:
     return best
 
 
-def _rank(scores: Scores, among: Mask, number: int) -> int | None:
-    """The place of one entry among others, 1 is best; equal ones share it."""
-    if not among[number]:
+def _rank(scores: Scores | None, number: int) -> int | None:
+    """The place of one entry among those that are found, 1 is best; equal ones share it."""
+    if scores is None or scores[number] == _NOT_FOUND:
         return None
-    return 1 + int(np.count_nonzero(scores[among] > scores[number]))
+    return 1 + int(np.count_nonzero(scores > scores[number]))
 
 
 def _is_same_sitting(previous: MemoryEntry, entry: MemoryEntry) -> bool:
@@ -285,10 +360,3 @@ def _is_same_sitting(previous: MemoryEntry, entry: MemoryEntry) -> bool:
 
 def _microseconds(time: datetime) -> int:
     return (time - _EPOCH) // _MICROSECOND
-
-
-def _vector(embedding: bytes | None, dimensions: int) -> NDArray[np.float32]:
-    """The stored vector; zeros for an entry that has none, or one of another embedder's size."""
-    if embedding is None or len(embedding) != 4 * dimensions:
-        return np.zeros(dimensions, np.float32)
-    return np.frombuffer(embedding, "<f4")

@@ -8,16 +8,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import Literal
 from uuid import UUID
 
-from language.embedding import Embedder
+import numpy as np
+from numpy.typing import NDArray
+
+from language.embedding import Embedder, EmbeddingUnavailableError
+from language.passages import Span
 from language.stems import content_stems
-from projections.memory import IndexedEntry, MemoryEntry, MemoryView, Role
+from projections.memory import IndexedEntry, IndexedUpTo, MemoryEntry, MemoryView, Role
+from projections.positions import ViewAt
 from projections.ranking import Kind, Ranked, Selection, SessionIndex
 
 MAX_CACHED_WORDS = 50_000  # of all sessions; most words of a language come again
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019.-][^\W_]+)*")  # as `content_stems` sees words
+
+# What part meaning took in a search: "used"; "not_asked", by the kind of search, or by a query
+# without a word; "none": there are no vectors; "rebuild_needed": they are another embedder's;
+# "unavailable": the embedder does not answer.
+Meaning = Literal["used", "not_asked", "none", "rebuild_needed", "unavailable"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,7 @@ class Hit:
     """One entry that a search found, and why."""
 
     entry: MemoryEntry
+    passage: Span | None  # the part of a long text that was found; None: the text is one part
     highlights: list[dict[str, int]]  # {"start", "end"}: code points of `text`, end exclusive
     relevance_score: float  # 0..1, see SessionIndex.search
     keyword_rank: int | None  # 1 is best; None: not found by its words
@@ -39,12 +51,14 @@ class Found:
     total: int  # entries that are found, on all pages
     view_position: int  # how far the memory view had read
     took_ms: float
+    meaning: Meaning
 
 
 class MemoryIndex:
     """One session's search index, made from the view's rows when it is first used.
 
-    Every search first brings it up to the view's position.
+    Every search first brings it up to the view's position, and begins anew where a rebuild has
+    replaced the rows.
     """
 
     def __init__(self, view: MemoryView, session_id: UUID, embedder: Embedder | None) -> None:
@@ -52,8 +66,9 @@ class MemoryIndex:
         self._view = view
         self._session_id = session_id
         self._embedder = embedder
-        self._index = SessionIndex(embedder.dimensions if embedder else None)
-        self._position = 0
+        self._index = self._empty()
+        self._up_to: IndexedUpTo | None = None
+        self._generation: int | None = None  # of what the index has taken in
         self._lock = asyncio.Lock()
         self._index_lock = threading.Lock()  # a search that is cancelled leaves its thread running
 
@@ -73,46 +88,82 @@ class MemoryIndex:
         """Find entries of the session, best first; see `SessionIndex.search` for the ranking.
 
         `since` and `until` are both inclusive, `as_of` is the position at which to look, and
-        `newest` leaves only so many of the newest entries to be found. Without an embedder a
-        semantic search is a keyword search.
+        `newest` leaves only so many of the newest entries to be found. Where meaning can take no
+        part, as `meaning` of the answer says, any search goes by words alone.
         """
         started = time.perf_counter()
         selection = Selection(as_of, role, since, until, newest)
         async with self._lock:
-            self._position = position = await self._view.read_indexed(
-                self._session_id, self._position, self._take_in
+            view = await self._view.read_indexed(
+                self._session_id,
+                self._up_to,
+                self._take_in,
+                embedder=self._embedder.name if self._embedder else None,
             )
-            hits, total = await asyncio.to_thread(
-                self._search, query, kind, selection, limit, offset
+            self._up_to = IndexedUpTo(view.generation, view.position)
+            hits, total, meaning = await asyncio.to_thread(
+                self._search, query, kind, view, selection, limit, offset
             )
-        return Found(hits, total, position, (time.perf_counter() - started) * 1000)
+        took_ms = (time.perf_counter() - started) * 1000
+        return Found(hits, total, view.position, took_ms, meaning)
 
-    async def _take_in(self, entries: Sequence[IndexedEntry]) -> None:
-        if entries:
-            await asyncio.to_thread(self._add, entries)
+    def _empty(self) -> SessionIndex:
+        if self._embedder is None:
+            return SessionIndex(None)
+        return SessionIndex(self._embedder.dimensions, min_cosine=self._embedder.min_cosine)
 
-    def _add(self, entries: Sequence[IndexedEntry]) -> None:
+    async def _take_in(self, view: ViewAt, entries: Sequence[IndexedEntry]) -> None:
+        if entries or view.generation != self._generation:
+            await asyncio.to_thread(self._add, view.generation, entries)
+
+    def _add(self, generation: int, entries: Sequence[IndexedEntry]) -> None:
         """Add what the index does not have: a search that was cancelled has left some there."""
         with self._index_lock:
+            if generation != self._generation:
+                self._index = self._empty()
+                self._generation = generation
             known = self._index.entries
             newest = _order(known[-1]) if known else (0,)
             self._index.add([one for one in entries if _order(one.entry) > newest])
 
     def _search(
-        self, query: str, kind: Kind, selection: Selection, limit: int, offset: int
-    ) -> tuple[list[Hit], int]:
+        self,
+        query: str,
+        kind: Kind,
+        view: ViewAt,
+        selection: Selection,
+        limit: int,
+        offset: int,
+    ) -> tuple[list[Hit], int, Meaning]:
         stems = content_stems(query)
-        vector = self._embedder.embed([query])[0] if self._embedder else None
+        if not stems:  # stop words, signs: whatever is near to them is so by chance
+            return [], 0, "not_asked"
+        vector, meaning = self._vector_of(query, kind, view.made_with)
         with self._index_lock:
             ranked, total = self._index.search(
                 stems, vector, kind=kind, selection=selection, limit=limit, offset=offset
             )
-        return [self._hit(one, frozenset(stems)) for one in ranked], total
+            return [self._hit(one, frozenset(stems)) for one in ranked], total, meaning
+
+    def _vector_of(
+        self, query: str, kind: Kind, made_with: str | None
+    ) -> tuple[NDArray[np.float32] | None, Meaning]:
+        if kind == "keyword":
+            return None, "not_asked"
+        if self._embedder is None or made_with is None:
+            return None, "none"
+        if made_with != self._embedder.name:
+            return None, "rebuild_needed"
+        try:
+            return self._embedder.embed_query(query), "used"
+        except EmbeddingUnavailableError:
+            return None, "unavailable"
 
     def _hit(self, ranked: Ranked, stems: frozenset[str]) -> Hit:
         entry = self._index.entries[ranked.number]
         return Hit(
             entry,
+            ranked.passage,
             _highlights(entry.text, stems),
             ranked.relevance_score,
             ranked.keyword_rank,

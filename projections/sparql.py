@@ -1,17 +1,18 @@
 """SPARQL over a session's graph, bounded in time and rows, beside the event loop."""
 
 import asyncio
-import hashlib
 import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 
-from projections.graph import Graph
-from projections.sparql_worker import LENGTH_BYTES
+from projections.graph_parts import History, Moment
+from projections.sparql_worker import LENGTH_BYTES, MAX_GRAPHS
 
 TIME_LIMIT_S = 2.0  # a query with a purpose takes some milliseconds
 
@@ -27,22 +28,31 @@ class SparqlEngine:
         self._time_limit_s = time_limit_s
         self._lock = asyncio.Lock()
         self._process: Process | None = None
-        self._loaded = b""  # digest of the graph that the process holds
+        self._loaded: OrderedDict[Moment, int] = OrderedDict()  # as the process has them, numbered
+        self._number = 0
 
-    async def query(self, graph: Graph, query: str) -> dict[str, Any]:
-        """Answer a SELECT, ASK or CONSTRUCT query over the facts of a graph.
+    async def query(
+        self, query: str, *, moment: Moment, read: Callable[[], Awaitable[History]]
+    ) -> dict[str, Any]:
+        """Answer a SELECT, ASK or CONSTRUCT query over the graph of one moment.
+
+        `read` gives it, and is called where it is not at hand.
 
         SELECT and ASK give SPARQL 1.1 JSON results, CONSTRUCT a JSON-LD object `{"@graph": [...]}`.
         The facts are the default graph, and `GRAPH <urn:session:...:meta>` tells where they come
-        from: see `graph_rdf`. The prefixes p: (predicates), t: (types), lw: (our terms), rdf: and
-        rdfs: are known. Raises SparqlError for anything else, for what takes too long, and for too
-        many rows.
+        from: see `graph_rdf`, whose prefixes are known. Raises SparqlError for anything else, for
+        what takes too long, and for too many rows.
         """
-        encoded, digest = await asyncio.to_thread(_encode, graph)
         async with self._lock:
             process = self._process or await self._start()
+            history = None
+            if moment not in self._loaded:
+                read_history = await read()
+                moment = read_history.moment  # it may have moved on
+                if moment not in self._loaded:
+                    history = await asyncio.to_thread(_encode, read_history)
             try:
-                answer = await self._ask(process, encoded, digest, query)
+                answer = await self._ask(process, moment, history, query)
             except (asyncio.IncompleteReadError, ConnectionError):
                 self._process = None
                 raise self._error_of(await process.wait()) from None
@@ -60,13 +70,20 @@ class SparqlEngine:
             await self._stop()
 
     async def _ask(
-        self, process: Process, encoded: bytes, digest: bytes, query: str
+        self, process: Process, moment: Moment, history: bytes | None, query: str
     ) -> dict[str, Any]:
         assert process.stdin is not None
         assert process.stdout is not None
+        if history is not None:  # the process does the same with its graphs
+            while len(self._loaded) >= MAX_GRAPHS:
+                self._loaded.popitem(last=False)
+            self._number += 1
+            self._loaded[moment] = self._number
+        self._loaded.move_to_end(moment)
         request = orjson.dumps(
             {
-                "graph": None if digest == self._loaded else orjson.Fragment(encoded),
+                "number": self._loaded[moment],
+                "history": None if history is None else orjson.Fragment(history),
                 "query": query,
                 "time_limit_s": self._time_limit_s,
             }
@@ -75,12 +92,11 @@ class SparqlEngine:
         await process.stdin.drain()
         length = int.from_bytes(await process.stdout.readexactly(LENGTH_BYTES), "big")
         answer: dict[str, Any] = orjson.loads(await process.stdout.readexactly(length))
-        self._loaded = digest
         return answer
 
     async def _start(self) -> Process:
         """Start the process, with the modules that this one sees and nothing else of its world."""
-        self._loaded = b""
+        self._loaded.clear()
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-X", "utf8", "-m", "projections.sparql_worker"),
             env={"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
@@ -101,9 +117,11 @@ class SparqlEngine:
         return SparqlError("The query was stopped: it needs more memory than one may have.")
 
 
-def _encode(graph: Graph) -> tuple[bytes, bytes]:
-    """What the process needs of a graph, and what tells it from others."""
-    encoded = orjson.dumps(
-        {"session_id": graph.session_id, "nodes": graph.nodes, "edges": graph.edges}
+def _encode(history: History) -> bytes:
+    return orjson.dumps(
+        {
+            "session_id": history.moment.session_id,
+            "nodes": history.nodes,
+            "accounts": history.accounts,
+        }
     )
-    return encoded, hashlib.blake2b(encoded).digest()

@@ -1,7 +1,8 @@
 """The process that answers SPARQL queries: it can be killed, and has no files and no network.
 
 Reads requests from standard input and writes answers to standard output, each as JSON after its
-length. A query that takes too long ends the process; `sparql.SparqlEngine` starts another one.
+length. It keeps the graphs that were asked last. A query that takes too long ends the process;
+`sparql.SparqlEngine` starts another one.
 """
 
 import json
@@ -9,24 +10,30 @@ import resource
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, cast
 from uuid import UUID
 
+from oxrdflib import OxigraphStore
+from pyoxigraph import Store
 from pyparsing import ParseBaseException, ParseResults
-from rdflib import Dataset
+from rdflib import RDF, BNode, Dataset, Literal
 from rdflib import Graph as RdfGraph
 from rdflib.plugins.sparql.parser import parseQuery, parseUpdate
 from rdflib.plugins.sparql.parserutils import CompValue
 from rdflib.query import Result
+from rdflib.term import Node as Term
 
-from projections.graph import Edge, Graph, Node
-from projections.graph_formats import json_ld_graph
-from projections.graph_rdf import PREFIXES, graph_iri, named_graphs
+from projections.graph_parts import Account, Node
+from projections.graph_rdf import PREFIXES, graph_iri, quads
 
 LENGTH_BYTES = 8
+MAX_GRAPHS = 2  # kept at hand
 MAX_ROWS = 10_000
-MAX_MEMORY_BYTES = 2 * 1024**3  # address space; a graph of 100,000 statements takes a quarter
+MAX_MEMORY_BYTES = 4 * 1024**3  # address space, for the graphs and what a query makes of them
+
+Triple = tuple[Term, Term, Term]
 
 ANSWERED = frozenset({"SelectQuery", "AskQuery", "ConstructQuery"})
 
@@ -40,14 +47,20 @@ def main() -> None:
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # whatever a library prints must not get between the answers
     warnings.simplefilter("ignore")
-    graph = _load(Graph(UUID(int=0), [], [], 0, 0, 0))
+    graph = _load({"session_id": str(UUID(int=0)), "nodes": [], "accounts": []})
     for query in ("SELECT * {?s ?p ?o}", "ASK {?s ?p ?o}", "CONSTRUCT {?s ?p ?o} {?s ?p ?o}"):
         _answer(graph, query)  # loads what is loaded when first used, while files can be opened
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+    graphs: OrderedDict[int, RdfGraph] = OrderedDict()
     while (request := _read(requests)) is not None:
-        if request["graph"] is not None:
-            graph = _load(_graph_from(request["graph"]))
+        number = request["number"]
+        if request["history"] is not None:
+            while len(graphs) >= MAX_GRAPHS:
+                graphs.popitem(last=False)
+            graphs[number] = _load(request["history"])
+        graph = graphs[number]
+        graphs.move_to_end(number)
         signal.setitimer(signal.ITIMER_REAL, request["time_limit_s"])
         try:
             answer: dict[str, Any] = {"answer": _answer(graph, request["query"])}
@@ -72,21 +85,17 @@ def _write(stream: BinaryIO, message: dict[str, Any]) -> None:
     stream.flush()
 
 
-def _graph_from(message: dict[str, Any]) -> Graph:
-    nodes = [Node(**node) for node in message["nodes"]]
-    edges = [Edge(**edge) for edge in message["edges"]]
-    return Graph(UUID(message["session_id"]), nodes, edges, 0, len(nodes), len(edges))
-
-
-def _load(graph: Graph) -> RdfGraph:
-    """The facts of a graph in an Oxigraph store that has the metadata in its other graph."""
-    dataset = Dataset(store="Oxigraph")
+def _load(history: dict[str, Any]) -> RdfGraph:
+    """The facts of a session in an Oxigraph store that has the metadata in its other graph."""
+    session_id = UUID(history["session_id"])
+    nodes = [Node(**node) for node in history["nodes"]]
+    accounts = [Account(**account) for account in history["accounts"]]
+    store = Store()
+    store.bulk_extend(quads(session_id, nodes, accounts, include_metadata=True))
+    dataset = Dataset(store=OxigraphStore(store=store))
     for prefix, namespace in PREFIXES.items():
         dataset.bind(prefix, namespace)
-    for iri, triples in named_graphs(graph, include_metadata=True).items():
-        named = dataset.graph(iri)
-        named.addN((*triple, named) for triple in triples)
-    return dataset.graph(graph_iri(graph.session_id))
+    return dataset.graph(graph_iri(session_id))
 
 
 def _answer(graph: RdfGraph, query: str) -> dict[str, Any]:
@@ -96,12 +105,39 @@ def _answer(graph: RdfGraph, query: str) -> dict[str, Any]:
         assert result.graph is not None
         if len(result.graph) > MAX_ROWS:
             raise _too_many("triples")
-        return json_ld_graph(result.graph)
+        return _json_ld(result.graph)
     if result.type == "SELECT":
         _fetch(result)
     serialized = result.serialize(format="json")
     assert serialized is not None
     return cast(dict[str, Any], json.loads(serialized))
+
+
+def _json_ld(triples: Iterable[Triple]) -> dict[str, Any]:
+    """Triples as a JSON-LD graph object in expanded form."""
+    subjects: dict[Term, dict[str, Any]] = {}
+    for subject, predicate, object in triples:
+        properties = subjects.setdefault(subject, {"@id": _json_ld_id(subject)})
+        if predicate == RDF.type:
+            properties.setdefault("@type", []).append(_json_ld_id(object))
+        else:
+            properties.setdefault(str(predicate), []).append(_json_ld_value(object))
+    return {"@graph": list(subjects.values())}
+
+
+def _json_ld_id(term: Term) -> str:
+    return f"_:{term}" if isinstance(term, BNode) else str(term)
+
+
+def _json_ld_value(term: Term) -> dict[str, str]:
+    if not isinstance(term, Literal):
+        return {"@id": _json_ld_id(term)}
+    value = {"@value": str(term)}
+    if term.language:
+        value["@language"] = term.language
+    elif term.datatype:
+        value["@type"] = str(term.datatype)
+    return value
 
 
 def _fetch(result: Result) -> None:

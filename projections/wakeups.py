@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import psycopg
 from psycopg import sql
@@ -16,16 +16,16 @@ RETRY_S = 1.0  # followers poll meanwhile
 
 
 class WakeUps(threading.Thread):
-    """Listens on the log's channel, on one connection of its own, for all followers.
+    """Listens on the log's channel, on one connection of its own, and wakes all followers.
 
     A notification can be missed: while the connection is down, or by one that hangs. So every
     follower polls, too, and a fresh connection wakes them once.
     """
 
-    def __init__(self, database_url: str, wakes: Sequence[Callable[[], None]]) -> None:
+    def __init__(self, database_url: str, wake: Callable[[], None]) -> None:
         super().__init__(name="wake-ups", daemon=True)
         self._database_url = database_url
-        self._wakes = wakes
+        self._wake = wake
         self._stop_asked = threading.Event()
         self._is_listening = False
 
@@ -52,7 +52,3 @@ class WakeUps(threading.Thread):
             while not self._stop_asked.is_set():
                 for _ in conn.notifies(timeout=CHECK_S, stop_after=1):
                     self._wake()
-
-    def _wake(self) -> None:
-        for wake in self._wakes:
-            wake()

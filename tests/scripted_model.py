@@ -30,6 +30,8 @@ class ScriptedModel:
         self.piece_delay_s = 0.0
         self.counts_tokens = True
         self.refuses_usage_option = False
+        self.refuses_response_format = False
+        self.answer: Callable[[dict[str, Any]], str] | None = None  # made of the whole request
         self._replies: deque[list[str]] = deque()
         self._hang_after: int | None = None
         self._cut_after: int | None = None
@@ -99,6 +101,8 @@ class ScriptedModel:
     def _next_reply(self, request: dict[str, Any]) -> list[str]:
         if self._replies:
             return self._replies.popleft()
+        if self.answer is not None:
+            return [self.answer(request)]
         words = f"You said: {request['messages'][-1]['content']}".split(" ")
         return [words[0], *(f" {word}" for word in words[1:])]
 
@@ -130,6 +134,10 @@ class _Completions(RequestHandler):
         if model.refuses_usage_option and "stream_options" in request:
             self.set_status(400)
             self.finish({"error": {"message": "unknown field stream_options"}})
+            return
+        if model.refuses_response_format and "response_format" in request:
+            self.set_status(400)
+            self.finish({"error": {"message": "unknown field response_format"}})
             return
         if model._failure is not None:
             self.set_status(model._failure[0])

@@ -82,6 +82,8 @@ def test_every_path_is_described() -> None:
             (r"/ws/sessions/([^/]+)", "/ws/sessions/{session_id}"),
             (r"/domains/([^/]+)", "/domains/{name}"),
             ("/entity/(.+)", "/entity/{entity_id}"),
+            ("/statements/(.+)", "/statements/{statement_id}"),
+            ("/merges/([^/]+)", "/merges/{merge_id}"),
         ):
             path = path.replace(pattern, name)
         assert path in text, path

@@ -5,7 +5,7 @@ from typing import Annotated, Any, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from actors.protocol import Code, JsonObject, RefusedError, refuse_nul, refused
+from actors.protocol import AsOf, Code, JsonObject, RefusedError, refuse_nul, refused
 from events.session import SessionConfig
 
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -60,6 +60,7 @@ class SparqlBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     query: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+    as_of: AsOf | None = None
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class SearchHandler(ApiHandler):
                 "relevance_scores": [result["relevance_score"] for result in found["results"]],
                 "total": found["total_results"],
                 "query": found["query"],
+                "meaning": found["meaning"],
                 "took_ms": found["took_ms"],
                 "view_position": found["view_position"],
             }

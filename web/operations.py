@@ -10,6 +10,7 @@ import pykka
 from actors.directory import SessionDirectory
 from actors.monitor import Counts, MonitorActor
 from actors.protocol import timestamp
+from projections.learning_queue import read_learning_queue
 from projections.positions import read_positions
 from web.api import ApiHandler
 
@@ -25,6 +26,26 @@ VIEW_POSITION = prometheus_client.Gauge(
     "lorewire_view_position", "How far a view has read", ["view"]
 )
 VIEW_LAG = prometheus_client.Gauge("lorewire_view_lag", "Positions that a view is behind", ["view"])
+SET_ASIDE = prometheus_client.Gauge(
+    "lorewire_view_set_aside", "Events that a view could not handle", ["view"]
+)
+
+# Domains whose extractor is a model. The calls are counted over the life of the log.
+LEARNING_WAITING = prometheus_client.Gauge(
+    "lorewire_learning_waiting", "Turns that no model has read yet"
+)
+LEARNING_RUNNING = prometheus_client.Gauge(
+    "lorewire_learning_running", "Turns that a model is reading"
+)
+LEARNING_OLDEST = prometheus_client.Gauge(
+    "lorewire_learning_oldest_seconds", "How long the turn has waited that has waited longest"
+)
+LEARNING_CALLS = prometheus_client.Gauge(
+    "lorewire_learning_calls", "Calls to the model for statements", ["outcome"]
+)
+LEARNING_GIVEN_UP = prometheus_client.Gauge(
+    "lorewire_learning_given_up", "Turns whose statements are not the model's"
+)
 
 
 class OperationsHandler(ApiHandler):
@@ -90,10 +111,18 @@ class MetricsHandler(OperationsHandler):
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 positions = await read_positions(self.services.pool)
+                queue = await read_learning_queue(self.services.pool, self.services.domains)
         except Exception as error:  # the other metrics matter most while the database is gone
             logger.warning("The views' positions can't be read: %s", error)
             return
         LOG_POSITION.set(positions.head)
+        LEARNING_WAITING.set(queue.waiting)
+        LEARNING_RUNNING.set(queue.running)
+        LEARNING_OLDEST.set(queue.oldest_s or 0.0)
+        LEARNING_CALLS.labels("answered").set(queue.calls - queue.failed_calls)
+        LEARNING_CALLS.labels("failed").set(queue.failed_calls)
+        LEARNING_GIVEN_UP.set(queue.given_up)
         for view, position in positions.views.items():
             VIEW_POSITION.labels(view).set(position)
             VIEW_LAG.labels(view).set(positions.lag(view))
+            SET_ASIDE.labels(view).set(positions.set_aside.get(view, 0))

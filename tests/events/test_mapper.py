@@ -209,6 +209,53 @@ def test_a_statement_of_every_shape_survives() -> None:
     assert restored.statements == (statement,)  # type: ignore[attr-defined]
 
 
+def test_what_was_learned_before_statements_said_more_is_still_read() -> None:
+    """Version 1 of the event had no `said_at`, its statements no `replaces`."""
+    knowledge = Knowledge.open(UUID(int=3))
+    known = {
+        "subject": "Kira",
+        "predicate": "is_a",
+        "object": "ranger",
+        "quote": "Kira is a ranger",
+    }
+    knowledge.learn(
+        turn_id=None,
+        source_position=1,
+        extractor="spacy-rules/1",
+        statements=(
+            Statement(
+                **known,
+                statement_id="t:0",
+                subject_type=None,
+                object_type=None,
+                object_is_literal=False,
+                speaker="ada",
+                polarity="yes",
+                modality="fact",
+                said_by=None,
+                valid_from=None,
+                valid_to=None,
+                confidence=0.9,
+            ),
+        ),
+    )
+    stored = MAPPER.to_stored_event(knowledge.collect_events()[1])
+    state = orjson.loads(stored.state)
+    for old in (state, *state["statements"]):
+        for name in ("said_at", "replaces", "class_version"):
+            old.pop(name, None)
+
+    restored = MAPPER.to_domain_event(
+        StoredEvent(
+            stored.originator_id, stored.originator_version, stored.topic, orjson.dumps(state)
+        )
+    )
+
+    assert restored.said_at is None  # type: ignore[attr-defined]
+    assert [one.replaces for one in restored.statements] == [None]  # type: ignore[attr-defined]
+    assert restored.statements[0].subject == "Kira"  # type: ignore[attr-defined]
+
+
 def test_waiting_turns_are_turns_again() -> None:
     session = next(aggregates())
     snapshot = Session.Snapshot.take(session)

@@ -52,6 +52,22 @@ async def test_a_view_that_stands_still_is_said(tmp_path: Path, migrated_databas
     assert "Is a projector running?" in found["database"].text
 
 
+async def test_what_is_set_aside_is_said(tmp_path: Path, migrated_database_url: str) -> None:
+    with psycopg.connect(migrated_database_url, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO lorewire_set_aside (follower, position, topic, error, tries)"
+            " VALUES ('graph', 8, 'KnowledgeExtracted', E'ValueError: no\\n...', 5),"
+            " ('graph', 7, 'KnowledgeExtracted', E'KeyError: 3\\n...', 5)"
+        )
+
+    found = await findings(tmp_path, database_url=migrated_database_url)
+
+    assert not found["database"].is_sound
+    assert "graph has set aside 2 events" in found["database"].text
+    assert "KnowledgeExtracted at 7: KeyError: 3." in found["database"].text
+    assert "lorewire project --retry" in found["database"].text
+
+
 async def test_a_database_that_is_gone_is_said_without_its_password(
     tmp_path: Path, migrated_database_url: str
 ) -> None:

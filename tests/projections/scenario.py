@@ -1,7 +1,8 @@
 """What tests of projections tell: sessions opened, things said, through real aggregates."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -152,6 +153,33 @@ def terminate_others(database_url: str) -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+
+
+@contextmanager
+def unreadable(log: Log, position: int) -> Iterator[None]:
+    """One stored event can't be read meanwhile, since its bytes do not fit its class."""
+    with log.recorder.datastore.transaction(commit=True) as curs:
+        curs.execute("SELECT state FROM lorewire_events WHERE notification_id = %s", (position,))
+        row = curs.fetchone()
+        assert row is not None
+    _set_state(log, position, b"{}")
+    try:
+        yield
+    finally:
+        _set_state(log, position, row["state"])
+
+
+def _set_state(log: Log, position: int, state: bytes) -> None:
+    with log.recorder.datastore.transaction(commit=True) as curs:
+        curs.execute(
+            "UPDATE lorewire_events SET state = %s WHERE notification_id = %s", (state, position)
+        )
+
+
+def forget_set_aside(log: Log) -> None:
+    """Nothing is set aside any more."""
+    with log.recorder.datastore.transaction(commit=True) as curs:
+        curs.execute("DELETE FROM lorewire_set_aside")
 
 
 def follow(log: Log, work: Work) -> None:

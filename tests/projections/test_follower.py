@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import uuid4
@@ -12,10 +13,17 @@ from psycopg import Cursor, sql
 from psycopg.rows import DictRow
 
 from events.log import Log, Recorded
-from projections.follower import Follower, Work, stored_position
+from projections.follower import RETRIES_S, Follower, NotYetError, Work, stored_position
+from projections.set_aside import read_set_aside
 from projections.updates import ViewUpdates
 from projections.wakeups import WakeUps
-from tests.projections.scenario import Scenario, terminate_others, until
+from tests.projections.scenario import (
+    Scenario,
+    forget_set_aside,
+    terminate_others,
+    unreadable,
+    until,
+)
 
 
 def add_view(curs: Cursor[DictRow], name: str) -> None:
@@ -31,6 +39,7 @@ class Seen:
         self.tables = (self.name,)
         self._table = sql.Identifier(self.name)
         self.poison: int | None = None  # the position of an event that it can't take
+        self.error: Exception = ValueError("poison")
         curs.execute(sql.SQL("CREATE TABLE {} (n serial, position bigint)").format(self._table))
         add_view(curs, self.name)
 
@@ -38,7 +47,7 @@ class Seen:
         """One row for each event."""
         for one in recorded:
             if one.position == self.poison:
-                raise ValueError("poison")
+                raise self.error
             curs.execute(
                 sql.SQL("INSERT INTO {} (position) VALUES (%s)").format(self._table),
                 (one.position,),
@@ -56,6 +65,14 @@ class Seen:
 def seen(log: Log) -> Seen:
     with log.recorder.datastore.transaction(commit=True) as curs:
         return Seen(curs)
+
+
+@pytest.fixture
+def quick_retries(log: Log, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tries follow each other closely, and what was set aside is forgotten in the end."""
+    monkeypatch.setattr("projections.follower.RETRIES_S", (0.01,) * len(RETRIES_S))
+    yield
+    forget_set_aside(log)
 
 
 @contextmanager
@@ -137,7 +154,7 @@ def test_an_append_wakes_followers(
     monkeypatch.setattr("projections.follower.POLL_S", 60.0)  # longer than this test waits
     session_id = scenario.open()
     with following(log, ViewUpdates(log, seen)) as follower:
-        wake_ups = WakeUps(migrated_database_url, [follower.wake])
+        wake_ups = WakeUps(migrated_database_url, follower.wake)
         wake_ups.start()
         until(lambda: stored_position(log, seen.name) == log.head())
         time.sleep(0.2)  # the listener is up, and the follower waits
@@ -148,12 +165,46 @@ def test_an_append_wakes_followers(
         wake_ups.join(2)
 
 
+def test_what_a_deaf_listener_does_not_hear_is_found_by_polling(
+    log: Log,
+    scenario: Scenario,
+    seen: Seen,
+    migrated_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: Counter[str] = Counter()
+    session_id = scenario.open()
+    with following(log, ViewUpdates(log, seen)) as follower:
+
+        def wake() -> None:
+            heard["deaf"] += 1
+            follower.wake()
+
+        with monkeypatch.context() as broken:  # a connection as good as any, but nothing comes
+            broken.setattr("projections.wakeups.CHANNEL", "lorewire_elsewhere")
+            deaf = WakeUps(migrated_database_url, wake)
+            deaf.start()
+            until(lambda: heard["deaf"] == 1)  # when it began to listen
+        sound = WakeUps(migrated_database_url, lambda: heard.update(["sound"]))
+        sound.start()
+        until(lambda: heard["sound"] == 1 and stored_position(log, seen.name) == log.head())
+
+        scenario.ask(session_id, "Who?")
+        until(lambda: heard["sound"] > 1)
+        until(lambda: stored_position(log, seen.name) == log.head())
+
+        assert heard["deaf"] == 1
+        for thread in (deaf, sound):
+            thread.stop()
+            thread.join(2)
+
+
 def test_the_loss_of_all_connections_loses_and_repeats_nothing(
     log: Log, scenario: Scenario, seen: Seen, migrated_database_url: str
 ) -> None:
     session_id = scenario.open()
     with following(log, ViewUpdates(log, seen)) as follower:
-        wake_ups = WakeUps(migrated_database_url, [follower.wake])
+        wake_ups = WakeUps(migrated_database_url, follower.wake)
         wake_ups.start()
         for number in range(30):
             scenario.ask(session_id, f"{number}?") if number < 15 else scenario.open()
@@ -170,7 +221,7 @@ def test_the_loss_of_all_connections_loses_and_repeats_nothing(
     assert seen.positions(log) == in_log(scenario)
 
 
-def test_an_event_that_fails_holds_its_follower_there_and_is_tried_again(
+def test_an_event_that_fails_once_is_tried_again(
     log: Log, scenario: Scenario, seen: Seen, caplog: pytest.LogCaptureFixture
 ) -> None:
     session_id = scenario.open()
@@ -180,44 +231,92 @@ def test_an_event_that_fails_holds_its_follower_there_and_is_tried_again(
     scenario.ask(session_id, "Good again?")
 
     with following(log, ViewUpdates(log, seen)):
-        until(lambda: stored_position(log, seen.name) == (seen.poison or 0) - 1)
-        until(lambda: "can't be handled" in caplog.text)
+        until(lambda: f"position {seen.poison} (QueryAsked) can't be handled" in caplog.text)
         assert seen.positions(log) == in_log(scenario)[:-2]
-
-        poison, seen.poison = seen.poison, None
+        seen.poison = None
         until(lambda: stored_position(log, seen.name) == log.head())
 
     assert seen.positions(log) == in_log(scenario)
-    assert f"position {poison} (QueryAsked)" in caplog.text
+    assert read_set_aside(log) == []
 
 
-def test_an_unreadable_event_holds_its_follower_there(
-    log: Log, scenario: Scenario, seen: Seen, caplog: pytest.LogCaptureFixture
+def test_an_event_that_keeps_failing_is_set_aside_and_other_sessions_go_on(
+    log: Log,
+    scenario: Scenario,
+    seen: Seen,
+    caplog: pytest.LogCaptureFixture,
+    quick_retries: None,
 ) -> None:
-    session_id = scenario.open()
-    scenario.ask(session_id, "Good?")
-    bad = log.head()
-    with log.recorder.datastore.transaction(commit=True) as curs:
-        curs.execute("SELECT state FROM lorewire_events WHERE notification_id = %s", (bad,))
-        row = curs.fetchone()
-        assert row is not None
-        curs.execute("UPDATE lorewire_events SET state = '{}' WHERE notification_id = %s", (bad,))
-    scenario.ask(session_id, "Good again?")
-    try:
-        with following(log, ViewUpdates(log, seen)):
-            until(lambda: f"position {bad} (QueryAsked) can't be read" in caplog.text)
-            assert stored_position(log, seen.name) == bad - 1
-    finally:
-        with log.recorder.datastore.transaction(commit=True) as curs:
-            curs.execute(
-                "UPDATE lorewire_events SET state = %s WHERE notification_id = %s",
-                (row["state"], bad),
-            )
+    session_id, other_id = scenario.open(), scenario.open()
+    scenario.ask(session_id, "Bad?")
+    seen.poison = log.head()
+    scenario.ask(other_id, "Good?")
+    scenario.ask(session_id, "It stands still.")
 
     with following(log, ViewUpdates(log, seen)):
         until(lambda: stored_position(log, seen.name) == log.head())
 
+    (found,) = read_set_aside(log)
+    assert (found.follower, found.position) == (seen.name, seen.poison)
+    assert (found.session_id, found.topic) == (session_id, "QueryAsked")
+    assert (found.error, found.tries) == ("ValueError: poison", len(RETRIES_S) + 1)
+    assert seen.positions(log) == [one for one in in_log(scenario) if one < seen.poison] + [
+        seen.poison + 1
+    ]
+    assert "lorewire project --retry" in caplog.text
+
+
+def test_what_does_not_answer_yet_is_waited_for(
+    log: Log, scenario: Scenario, seen: Seen, quick_retries: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    scenario.open()
+    seen.poison, seen.error = log.head(), NotYetError("The endpoint is down.")
+
+    with following(log, ViewUpdates(log, seen)) as follower:
+        until(lambda: follower.failures > len(RETRIES_S) + 1)
+        assert "The endpoint is down." in caplog.text
+        assert read_set_aside(log) == []
+        seen.poison = None
+        until(lambda: stored_position(log, seen.name) == log.head())
+
     assert seen.positions(log) == in_log(scenario)
+
+
+def test_an_unreadable_event_is_set_aside_and_its_session_stands_still(
+    log: Log, scenario: Scenario, seen: Seen
+) -> None:
+    session_id, other_id = scenario.open(), scenario.open()
+    scenario.ask(session_id, "Good?")
+    bad = log.head()
+    scenario.ask(session_id, "It stands still.")
+    scenario.ask(other_id, "Good?")
+
+    with unreadable(log, bad), following(log, ViewUpdates(log, seen)):
+        until(lambda: stored_position(log, seen.name) == log.head())
+
+    (found,) = read_set_aside(log)
+    forget_set_aside(log)
+    assert (found.position, found.topic, found.session_id) == (bad, "QueryAsked", session_id)
+    assert seen.positions(log) == [one for one in in_log(scenario) if one not in (bad, bad + 1)]
+
+
+def test_an_event_is_set_aside_together_with_the_position_or_not_at_all(
+    log: Log, scenario: Scenario, seen: Seen, quick_retries: None
+) -> None:
+    forget_set_aside(log)
+    scenario.open()
+    seen.poison = log.head()
+    with log.recorder.datastore.transaction(commit=True) as curs:
+        curs.execute("ALTER TABLE lorewire_set_aside ADD CONSTRAINT closed CHECK (false)")
+
+    with following(log, ViewUpdates(log, seen)) as follower:
+        until(lambda: follower.failures > 2)
+        assert stored_position(log, seen.name) < seen.poison
+        with log.recorder.datastore.transaction(commit=True) as curs:
+            curs.execute("ALTER TABLE lorewire_set_aside DROP CONSTRAINT closed")
+        until(lambda: stored_position(log, seen.name) == log.head())
+
+    assert [one.position for one in read_set_aside(log)] == [seen.poison]
 
 
 def test_two_followers_of_one_view_do_its_work_once(

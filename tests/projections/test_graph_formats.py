@@ -8,14 +8,17 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rdflib import RDF, RDFS, SKOS, Dataset, Literal, URIRef
+from rdflib import RDF, RDFS, SKOS, Dataset, Literal, Namespace, URIRef
 from rdflib import Graph as RdfGraph
 
-from projections.graph import Edge, Graph, Node
+from projections import graph_rdf
 from projections.graph_formats import render
-from projections.graph_rdf import LW, PREDICATE, graph_iri
+from projections.graph_parts import Edge, Graph, Node
+from projections.graph_rdf import PREDICATE
 
 SESSION = UUID(int=7)
+GRAPH = URIRef(f"urn:session:{SESSION}")
+LW = Namespace(graph_rdf.LW)
 NASTY = [
     "plain",
     'quote " and \' and """ and \\',
@@ -36,6 +39,7 @@ def graph_of(name: str, predicate: str, value: str, type: str = "person") -> Gra
         "speaker": value,
         "turn_id": None,
         "said_at": "2026-05-08T12:00:00.000Z",
+        "learned_at": "2026-05-08T12:00:01.000Z",
         "extractor": "test/1",
         "confidence": 0.8,
         "valid_from": None,
@@ -87,8 +91,8 @@ def test_json_ld_reads_back_as_named_graphs(name: str, predicate: str, value: st
     with warnings.catch_warnings(action="ignore"):  # rdflib's parser uses what rdflib deprecates
         dataset.parse(data=text, format="json-ld")
 
-    facts = dataset.graph(graph_iri(SESSION))
-    meta = dataset.graph(URIRef(f"{graph_iri(SESSION)}:meta"))
+    facts = dataset.graph(GRAPH)
+    meta = dataset.graph(URIRef(f"{GRAPH}:meta"))
     assert facts.value(None, RDFS.label, Literal(name)) is not None
     assert len(facts) == 3
     assert list(meta.objects(None, LW.quote)) == [Literal(name)]

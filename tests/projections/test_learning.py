@@ -5,22 +5,22 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
-from eventsourcing.persistence import IntegrityError
 
 from events.knowledge import Knowledge, knowledge_id
 from events.log import Log, Recorded
 from events.session import SessionConfig
 from language.domains import load_domains
 from language.extraction import Extractor
+from language.readers import OfflineReader
 from language.statements import ExtractedStatement
 from projections.follower import Follower, stored_position
 from projections.learning import SNAPSHOT_EVENTS, LearningPolicy
 from projections.positions import LEARNING
+from projections.tracking import OvertakenError
 from tests.projections.scenario import ADA, Scenario, follow, terminate_others, until
 
 DOMAINS = load_domains()
@@ -34,7 +34,8 @@ class Words:
     version = "1"
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, str | None, date]] = []
+        self.asked: list[tuple[str, str, str | None]] = []
+        self.knew: list[Sequence[str]] = []
         self.error: Exception | None = None
         self.waits = threading.Event()  # cleared: it reads on and on
         self.waits.set()
@@ -45,11 +46,11 @@ class Words:
         *,
         speaker: str,
         addressee: str | None,
-        said_on: date,
         known_names: Sequence[str] = (),
     ) -> list[ExtractedStatement]:
         """One statement for each pair."""
-        self.asked.append((text, speaker, addressee, said_on))
+        self.asked.append((text, speaker, addressee))
+        self.knew.append(known_names)
         self.waits.wait(30)
         if self.error is not None:
             raise self.error
@@ -79,9 +80,8 @@ def extractor() -> Words:
     return Words()
 
 
-def policy(log: Log, extractor: Extractor | None) -> LearningPolicy:
-    extractors: Mapping[str, Extractor | None] = {"offline": extractor, "none": None}
-    return LearningPolicy(log, DOMAINS, extractors)
+def policy(log: Log, extractor: Extractor) -> LearningPolicy:
+    return LearningPolicy(log, DOMAINS, OfflineReader(extractor))
 
 
 def learned(log: Log, session_id: UUID) -> list[Knowledge.KnowledgeExtracted]:
@@ -96,21 +96,21 @@ def test_a_turn_is_learned_as_one(log: Log, scenario: Scenario, extractor: Words
     scenario.ask(session_id, "I say a=1 and b=2", user_id="bob")
     turn_id = scenario.reply(session_id, "You say c=3")
     ended = log.head()
-    said_on = scenario.recorded()[-1].event.timestamp.date()
+    said_at = scenario.recorded()[-1].event.timestamp
 
     follow(log, policy(log, extractor))
 
     (event,) = learned(log, session_id)
     assert (event.turn_id, event.source_position, event.extractor) == (turn_id, ended, "words/1")
-    assert event.error is None
+    assert (event.error, event.said_at) == (None, said_at)
     assert [(s.statement_id, s.subject, s.object, s.speaker) for s in event.statements] == [
         (f"{turn_id}:0", "a", "1", "bob"),
         (f"{turn_id}:1", "b", "2", "bob"),
         (f"{turn_id}:2", "c", "3", AGENT),
     ]
     assert extractor.asked == [
-        ("I say a=1 and b=2", "bob", AGENT, said_on),
-        ("You say c=3", AGENT, "bob", said_on),
+        ("I say a=1 and b=2", "bob", AGENT),
+        ("You say c=3", AGENT, "bob"),
     ]
     assert stored_position(log, LEARNING) == log.head()
 
@@ -127,7 +127,7 @@ def test_a_seed_is_learned_when_its_session_opens(
     assert [s.statement_id for s in event.statements] == ["seed:0", "seed:1", "seed:2"]
     title = DOMAINS["dnd"].title
     assert {s.speaker for s in event.statements} == {title}
-    assert {asked[1:3] for asked in extractor.asked} == {(title, None)}
+    assert {asked[1:] for asked in extractor.asked} == {(title, None)}
 
 
 def test_a_turn_that_broke_off_is_learned_as_far_as_it_came(
@@ -174,9 +174,16 @@ def test_sessions_that_shall_not_learn_do_not(
     assert extractor.asked == []
     assert stored_position(log, LEARNING) == log.head()
 
+
+@pytest.mark.parametrize("named", ["none", "model"])
+def test_domains_that_name_another_extractor_are_passed_over(
+    named: str, log: Log, scenario: Scenario, extractor: Words
+) -> None:
     session_id = scenario.open()
     scenario.say(session_id, "b=2", "c=3")
-    follow(log, policy(log, None))
+    domains = {"dnd": DOMAINS["dnd"].model_copy(update={"extractor": named})}
+
+    follow(log, LearningPolicy(log, domains, OfflineReader(extractor)))
 
     assert learned(log, session_id) == []
     assert stored_position(log, LEARNING) == log.head()
@@ -237,7 +244,7 @@ def test_a_race_for_a_turn_is_lost_without_a_trace(
     follow(log, policy(log, extractor))
     position = stored_position(log, LEARNING)
 
-    with pytest.raises(IntegrityError):
+    with pytest.raises(OvertakenError):
         policy(log, extractor).advance(after, events)
 
     assert len(learned(log, session_id)) == 1
@@ -282,7 +289,6 @@ def test_long_knowledge_gets_snapshots(log: Log, scenario: Scenario, extractor: 
 
 LEARN_AND_DIE = """
 import os, signal, sys
-from eventsourcing.persistence import Tracking
 from events.log import Log
 from projections.learning import LearningPolicy
 from tests.projections.scenario import follow
@@ -291,7 +297,7 @@ from tests.projections.test_learning import DOMAINS, Words, policy
 url, where = sys.argv[1:]
 log = Log(url)
 recorder = log.recorder
-append, track = recorder._append, recorder._insert_tracking
+append = recorder._append
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -302,11 +308,11 @@ def append_and_die(curs, stored_events):
         die()
     return positions
 
-def insert_and_die(stored_events, *, tracking=None, **_):
+def insert_and_die(stored_events, **options):
     if where == "two transactions":  # how it must not be done
         recorder_insert(stored_events)
         die()
-    positions = recorder_insert(stored_events, tracking=tracking)
+    recorder_insert(stored_events, **options)
     die()
 
 recorder_insert = recorder.insert_events

@@ -1,6 +1,7 @@
 """Memory follows the log: one entry for each thing said."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -17,12 +18,14 @@ from language.stems import content_stems
 from projections.memory import (
     BATCH_ENTRIES,
     IndexedEntry,
+    IndexedUpTo,
     MemoryEntry,
     MemoryProjection,
     MemoryStats,
     MemoryView,
     indexed_text,
 )
+from projections.positions import ViewAt
 from projections.updates import ViewUpdates
 from tests.projections.scenario import ADA, Scenario, follow
 
@@ -32,8 +35,9 @@ Pool = AsyncConnectionPool[Any]
 class Lengths:
     """The simplest embedder there is: as long as the text, as wide as it has words."""
 
-    name = "lengths"
+    name = "lengths-2"
     dimensions = 2
+    min_cosine = 0.0
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Two numbers for each text."""
@@ -41,6 +45,11 @@ class Lengths:
         vectors = np.array(rows, np.float32).reshape(-1, 2)
         norms: NDArray[np.float32] = np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors / norms
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The same of one."""
+        vector: NDArray[np.float32] = self.embed([text])[0]
+        return vector
 
 
 def project(log: Log, embedder: Embedder | None = None) -> None:
@@ -53,16 +62,16 @@ async def entries_of(pool: Pool, session_id: UUID) -> list[MemoryEntry]:
 
 
 async def indexed(
-    pool: Pool, session_id: UUID, *, after: int
-) -> tuple[list[list[IndexedEntry]], int]:
-    """The batches that an index is given, and how far the view had read."""
+    pool: Pool, session_id: UUID, *, after: IndexedUpTo | None = None, embedder: str | None = None
+) -> tuple[list[list[IndexedEntry]], ViewAt]:
+    """The batches that an index is given, and where the view was."""
     batches: list[list[IndexedEntry]] = []
 
-    async def take_in(batch: list[IndexedEntry]) -> None:
+    async def take_in(_view: ViewAt, batch: list[IndexedEntry]) -> None:
         batches.append(batch)
 
-    position = await MemoryView(pool).read_indexed(session_id, after, take_in)
-    return batches, position
+    view = await MemoryView(pool).read_indexed(session_id, after, take_in, embedder=embedder)
+    return batches, view
 
 
 async def test_what_was_said_is_remembered_with_who_said_it(
@@ -160,7 +169,7 @@ async def test_date_and_speaker_are_searched_with_the_text(
     scenario.ask(session_id, "Where are the horses?")
     project(log, Lengths())
 
-    ((one,),), _ = await indexed(pool, session_id, after=0)
+    ((one,),), _ = await indexed(pool, session_id, embedder="lengths-2")
 
     time = one.entry.said_at
     text = f"({time.day} {time:%B} {time.year}) ada: Where are the horses?"
@@ -220,16 +229,19 @@ async def test_entries_for_an_index_come_in_batches_oldest_first(
     scenario.ask(session_id, "And?")
     project(log)
 
-    batches, position = await indexed(pool, session_id, after=0)
-    newer, _ = await indexed(pool, session_id, after=seeded)
-    nothing, _ = await indexed(pool, session_id, after=position)
+    batches, view = await indexed(pool, session_id)
+    up_to = IndexedUpTo(view.generation, view.position)
+    newer, _ = await indexed(pool, session_id, after=replace(up_to, position=seeded))
+    nothing, _ = await indexed(pool, session_id, after=up_to)
+    another, _ = await indexed(pool, session_id, after=replace(up_to, generation=-1))
 
     assert [len(batch) for batch in batches] == [BATCH_ENTRIES, 13]
     texts = [one.entry.text for batch in batches for one in batch]
     assert texts == [*paragraphs, "And?"]
-    assert position == log.head()
+    assert view.position == log.head()
     assert [[one.entry.text for one in batch] for batch in newer] == [["And?"]]
     assert nothing == [[]]
+    assert [one.entry.text for batch in another for one in batch] == texts
 
 
 @pytest.mark.parametrize("text", ["🐉" * 10, "the of and", "?" * 2000, "a\tb\r\n<b>"])

@@ -6,10 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +14,16 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from events.log import Log
-from language.domains import load_domains
 from lorewire.database import migrate
 from lorewire.postgres import EmbeddedPostgres
 from projections.graph import GraphView
 from projections.memory import MemoryView
-from projections.positions import FOLLOWERS, MEMORY, SESSIONS, read_positions
-from projections.runner import Projector
+from projections.positions import MEMORY, SESSIONS, read_positions
 from projections.sessions import SessionsView
+from tests.projections.running import caught_up, projecting
 from tests.projections.scenario import Scenario, terminate_others, until
 
 Pool = AsyncConnectionPool[Any]
-
-
-@contextmanager
-def projecting(database_url: str) -> Iterator[None]:
-    stop = threading.Event()
-    projector = Projector(database_url, domains=load_domains(), embedder=None)
-    thread = threading.Thread(target=projector.run, args=(stop,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(10)
-    assert not thread.is_alive()
-
-
-async def caught_up(pool: Pool) -> None:
-    """Return when every follower is at the head."""
-    async with asyncio.timeout(20):
-        while True:
-            positions = await read_positions(pool)
-            if all(positions.lag(name) == 0 for name in FOLLOWERS):
-                return
-            await asyncio.sleep(0.005)
 
 
 async def test_every_view_follows_the_conversation(
@@ -106,7 +78,8 @@ async def test_the_projector_goes_on_after_the_loss_of_all_connections(
     assert (row.turns_total, row.open_turns) == (12, [])
 
 
-async def test_the_projector_outlives_its_database() -> None:
+@pytest.mark.parametrize("shards", [1, 3])
+async def test_the_projector_outlives_its_database(shards: int) -> None:
     folder = Path(tempfile.mkdtemp(prefix="lorewire-tests-", dir="/tmp"))
     server = EmbeddedPostgres(folder / "postgres")
     url = server.start()
@@ -115,7 +88,7 @@ async def test_the_projector_outlives_its_database() -> None:
     scenario = Scenario(log)
     try:
         session_id = scenario.open()
-        with projecting(url):
+        with projecting(url, shards=shards):
             async with AsyncConnectionPool(url, min_size=1, open=False) as pool:
                 await caught_up(pool)
             server.stop()

@@ -10,7 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from events.log import Log
 from language.domains import load_domains
-from language.embedding import Embedder, load_embedder
+from language.embedding import Embedder, WordLlamaEmbedder
 from projections.memory import MemoryProjection, MemoryView
 from projections.search import Found, MemoryIndex
 from projections.updates import ViewUpdates
@@ -27,9 +27,7 @@ TURNS = [
 
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
-    embedder = load_embedder("wordllama")
-    assert embedder is not None
-    return embedder
+    return WordLlamaEmbedder()
 
 
 @pytest.fixture

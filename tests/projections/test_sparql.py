@@ -5,13 +5,14 @@ import os
 import signal
 import socket
 import threading
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from projections.graph import Edge, Graph, Node
+from projections.graph_parts import Account, Edge, Graph, History, Moment, Node
 from projections.sparql import SparqlEngine, SparqlError
 from tests.projections.test_graph_formats import SESSION, graph_of
 
@@ -35,6 +36,30 @@ def wide_graph(count: int) -> Graph:
     return Graph(SESSION, nodes, edges, 9, len(nodes), len(edges))
 
 
+async def ask(engine: SparqlEngine, graph: Graph, query: str) -> dict[str, Any]:
+    """The answer to a query over a graph in which nothing has ended."""
+    accounts = [
+        Account(
+            edge.id,
+            edge.source,
+            edge.type,
+            edge.target,
+            polarity="yes",
+            modality="fact",
+            said_by=None,
+            **edge.metadata,
+        )
+        for edge in graph.edges
+    ]
+    # Another graph is another moment.
+    moment = Moment(graph.session_id, 1, 0, zlib.crc32(repr(graph).encode()))
+
+    async def read() -> History:
+        return History(moment, graph.nodes, accounts)
+
+    return await engine.query(query, moment=moment, read=read)
+
+
 def values(answer: dict[str, Any], name: str) -> list[str]:
     return [row[name]["value"] for row in answer["results"]["bindings"]]
 
@@ -42,12 +67,12 @@ def values(answer: dict[str, Any], name: str) -> list[str]:
 async def test_select_ask_and_construct_are_answered(engine: SparqlEngine) -> None:
     graph = graph_of("Kira", "lives in", "Aldermoor")
 
-    selected = await engine.query(
-        graph, "SELECT ?name ?where {?s p:lives%20in ?where; rdfs:label ?name; a t:person}"
+    selected = await ask(
+        engine, graph, "SELECT ?name ?where {?s p:lives%20in ?where; rdfs:label ?name; a t:person}"
     )
-    asked = await engine.query(graph, "ASK {?s rdfs:label 'Kira'}")
-    constructed = await engine.query(
-        graph, "CONSTRUCT {?s lw:called ?name} WHERE {?s rdfs:label ?name}"
+    asked = await ask(engine, graph, "ASK {?s rdfs:label 'Kira'}")
+    constructed = await ask(
+        engine, graph, "CONSTRUCT {?s lw:called ?name} WHERE {?s rdfs:label ?name}"
     )
 
     assert selected["head"]["vars"] == ["name", "where"]
@@ -61,7 +86,8 @@ async def test_select_ask_and_construct_are_answered(engine: SparqlEngine) -> No
 async def test_where_a_fact_comes_from_is_in_the_second_graph(engine: SparqlEngine) -> None:
     graph = graph_of("Kira", "owns", "Ash")
 
-    answer = await engine.query(
+    answer = await ask(
+        engine,
         graph,
         f"SELECT ?quote {{GRAPH <urn:session:{SESSION}:meta> {{"
         "?f rdf:predicate p:owns; lw:quote ?quote; lw:position ?at} FILTER(?at = 5)}",
@@ -74,7 +100,7 @@ async def test_each_query_sees_its_own_graph(engine: SparqlEngine) -> None:
     query = "SELECT ?name {?s rdfs:label ?name}"
 
     for name in ("Kira", "Bob", "Kira"):
-        assert values(await engine.query(graph_of(name, "p", "v"), query), "name") == [name]
+        assert values(await ask(engine, graph_of(name, "p", "v"), query), "name") == [name]
 
 
 @pytest.mark.parametrize(
@@ -104,9 +130,9 @@ async def test_anything_else_is_refused_with_a_reason(
     graph = graph_of("Kira", "owns", "Ash")
 
     with pytest.raises(SparqlError, match=reason):
-        await engine.query(graph, query)
+        await ask(engine, graph, query)
 
-    assert (await engine.query(graph, "ASK {?s ?p ?o}"))["boolean"] is True
+    assert (await ask(engine, graph, "ASK {?s ?p ?o}"))["boolean"] is True
 
 
 async def test_a_service_that_is_hidden_from_the_check_reaches_nobody(
@@ -129,7 +155,8 @@ async def test_a_service_that_is_hidden_from_the_check_reaches_nobody(
     port = listener.getsockname()[1]
 
     with pytest.raises(SparqlError):
-        await engine.query(
+        await ask(
+            engine,
             graph_of("Kira", "owns", "Ash"),
             f"SELECT * {{?s ?p ?o #\r SERVICE <http://127.0.0.1:{port}/> {{?x ?y ?z}}\n}}",
         )
@@ -142,7 +169,7 @@ async def test_a_service_that_is_hidden_from_the_check_reaches_nobody(
 
 async def test_an_endless_query_is_stopped_and_the_next_is_answered(engine: SparqlEngine) -> None:
     graph = wide_graph(300)
-    await engine.query(graph, "ASK {?s ?p ?o}")
+    await ask(engine, graph, "ASK {?s ?p ?o}")
     ticks = 0
 
     async def tick() -> None:
@@ -153,11 +180,11 @@ async def test_an_endless_query_is_stopped_and_the_next_is_answered(engine: Spar
 
     ticking = asyncio.create_task(tick())
     with pytest.raises(SparqlError, match="after 1 seconds"):
-        await engine.query(graph, ENDLESS)
+        await ask(engine, graph, ENDLESS)
     ticking.cancel()
 
     assert ticks > 50  # the loop was free meanwhile
-    assert (await engine.query(graph, "ASK {?s ?p ?o}"))["boolean"] is True
+    assert (await ask(engine, graph, "ASK {?s ?p ?o}"))["boolean"] is True
 
 
 async def test_too_many_rows_are_refused(engine: SparqlEngine) -> None:
@@ -165,31 +192,31 @@ async def test_too_many_rows_are_refused(engine: SparqlEngine) -> None:
     product = "?a p:owns ?b. ?c p:owns ?d"
 
     with pytest.raises(SparqlError, match="10000 rows"):
-        await engine.query(graph, f"SELECT * {{{product}}}")
+        await ask(engine, graph, f"SELECT * {{{product}}}")
     with pytest.raises(SparqlError, match="10000 triples"):
-        await engine.query(graph, f"CONSTRUCT {{?b lw:near ?d}} {{{product}}}")
+        await ask(engine, graph, f"CONSTRUCT {{?b lw:near ?d}} {{{product}}}")
 
-    answer = await engine.query(graph, f"SELECT * {{{product}}} LIMIT 10000")
+    answer = await ask(engine, graph, f"SELECT * {{{product}}} LIMIT 10000")
     assert len(answer["results"]["bindings"]) == 10_000
 
 
 async def test_a_query_whose_asker_has_gone_harms_nobody(engine: SparqlEngine) -> None:
     graph = wide_graph(300)
-    asked = asyncio.create_task(engine.query(graph, ENDLESS))
+    asked = asyncio.create_task(ask(engine, graph, ENDLESS))
     await asyncio.sleep(0.8)
     asked.cancel()
     await asyncio.gather(asked, return_exceptions=True)
 
-    assert values(await engine.query(graph, "SELECT (1 AS ?n) {}"), "n") == ["1"]
+    assert values(await ask(engine, graph, "SELECT (1 AS ?n) {}"), "n") == ["1"]
 
 
 async def test_a_process_that_died_is_replaced(engine: SparqlEngine) -> None:
     graph = graph_of("Kira", "owns", "Ash")
-    await engine.query(graph, "ASK {?s ?p ?o}")
+    await ask(engine, graph, "ASK {?s ?p ?o}")
     assert engine._process is not None
     os.kill(engine._process.pid, signal.SIGKILL)
 
     with pytest.raises(SparqlError):
-        await engine.query(graph, "ASK {?s ?p ?o}")
+        await ask(engine, graph, "ASK {?s ?p ?o}")
 
-    assert (await engine.query(graph, "ASK {?s ?p ?o}"))["boolean"] is True
+    assert (await ask(engine, graph, "ASK {?s ?p ?o}"))["boolean"] is True

@@ -349,6 +349,9 @@ async def test_health_and_metrics(server: Server) -> None:
         "lorewire_session_actors 1.0",
         "lorewire_journal_batch_events_count",
         'lorewire_view_lag{view="memory"}',
+        'lorewire_view_set_aside{view="memory"} 0.0',
+        "lorewire_learning_waiting 0.0",
+        'lorewire_learning_calls{outcome="failed"} 0.0',
     ):
         assert name in text
 

@@ -39,11 +39,13 @@ async def test_updates_come_steadily_and_tell_everything(server: Server) -> None
         "events_per_second",
         "turns_running",
         "projections",
+        "learning",
         "rss_bytes",
         "uptime_s",
     }
     assert {"memory", "graph", "sessions"} <= set(update["data"]["projections"])
-    assert set(update["data"]["projections"]["memory"]) == {"position", "lag"}
+    assert set(update["data"]["projections"]["memory"]) == {"position", "lag", "set_aside"}
+    assert update["data"]["learning"]["waiting"] == 0
     assert update["data"]["rss_bytes"] > 10_000_000
 
 

@@ -580,6 +580,7 @@ async def test_the_status_tells_how_the_session_is(server: Server) -> None:
     assert status["model"] == "scripted"
     assert status["config"]["domain"] == "dnd"
     assert status["lag"] >= 0
+    assert status["set_aside"] == []
 
 
 async def test_reads_are_recorded_behind_their_answers(server: Server) -> None:

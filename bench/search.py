@@ -1,0 +1,238 @@
+"""Search: what finding something costs in a long session among many others.
+
+    python -m bench.search [--sizes 1000,10000,100000] [--entries 1000000] [--embedder wordllama]
+
+Over the socket of a server with its own PostgreSQL: the median and the 95th percentile of searches,
+the first search after the session was put to sleep, and how long a ping of another connection waits
+at most meanwhile, which is how long the event loop stood still.
+"""
+
+import argparse
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import orjson
+import psycopg
+from tornado.httpclient import AsyncHTTPClient
+from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+from bench.common import instant_model, lorewire, median, postgres, table
+from bench.sockets import session_path
+from events.log import Log
+from events.session import Session, SessionConfig
+from language.embedding import Embedder
+from language.stems import content_stems
+from lorewire.database import migrate
+from lorewire.embedder import load_embedder
+from lorewire.settings import Settings
+from projections.memory import MemoryEntry, indexed_text
+
+VOCABULARY = 50_000  # invented words, the n-th as frequent as 1 / n
+WORDS = (10, 60)  # of an entry: 230 bytes in the middle
+SEARCHES = 200
+WAKES = 5
+OTHER_SESSION_ENTRIES = 1_000  # what the rest of the table consists of
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--sizes", default="1000,10000,100000", help="entries of each session")
+    parser.add_argument("--entries", type=int, default=1_000_000, help="in the whole table")
+    parser.add_argument("--embedder", choices=["wordllama", "none"], default="wordllama")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)  # before packages do, at INFO
+    sizes = [int(size) for size in options.sizes.split(",")]
+    embedder = load_embedder(Settings(embedder=options.embedder))
+    with postgres() as database_url, instant_model() as model_url:
+        migrate(database_url)
+        texts = invented_texts(max(sizes))
+        session_ids = fill(database_url, texts, sizes, options.entries, embedder)
+        settings = {"embedder": options.embedder, "record_reads": "none"}
+        with lorewire(database_url, model_url, core=None, **settings) as (port, _):
+            rows = asyncio.run(measure(port, dict(zip(session_ids, sizes, strict=True)), texts))
+    table(
+        f"Search among {options.entries:,} entries, embedder {options.embedder}",
+        ("entries", "p50, ms", "p95, ms", "as_of p50, ms", "first after a wake, ms", "stall, ms"),
+        rows,
+    )
+
+
+def invented_texts(count: int) -> list[str]:
+    """Sentences of words that do not exist, always the same ones."""
+    dice = random.Random(7)
+    syllables = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "ar", "en")]
+    words = ["".join(dice.choices(syllables, k=dice.randint(2, 4))) for _ in range(VOCABULARY)]
+    weights = 1 / np.arange(1, VOCABULARY + 1)
+    draws = np.random.default_rng(7).choice(
+        VOCABULARY, size=(count, WORDS[1]), p=weights / weights.sum()
+    )
+    return [" ".join(words[n] for n in row[: dice.randint(*WORDS)]) + "." for row in draws.tolist()]
+
+
+def fill(
+    database_url: str,
+    texts: Sequence[str],
+    sizes: Sequence[int],
+    entries: int,
+    embedder: Embedder | None,
+) -> list[UUID]:
+    """Open a session for each size, and fill the table as the projection would have."""
+    log = Log(database_url)
+    sessions = [
+        Session.open(user_id="ada", title="Long", config=SessionConfig("dnd"), seed=())
+        for _ in sizes
+    ]
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        # What is said from now on comes after what is in the table.
+        conn.execute("SELECT setval('lorewire_events_notification_id_seq', %s)", (entries,))
+        for session in sessions:
+            log.save(session)
+        log.close()
+        conn.execute(
+            "INSERT INTO lorewire_tracking VALUES ('memory', %s) ON CONFLICT (application_name)"
+            " DO UPDATE SET notification_id = excluded.notification_id",
+            (entries,),
+        )
+        conn.execute(
+            "UPDATE lorewire_views SET made_with = %s WHERE name = 'memory'",
+            (embedder.name if embedder else None,),
+        )
+        for session, size in zip(sessions, sizes, strict=True):
+            copy_entries(conn, session.id, texts[:size], embedder)
+        others = (entries - sum(sizes)) // OTHER_SESSION_ENTRIES
+        conn.execute(
+            "INSERT INTO memory_entries (version, session_id, entry_id, position, turn_id, role,"
+            " speaker, text, said_at, stems, embedding)"
+            " SELECT version, md5('session ' || copy)::uuid, entry_id, position, turn_id, role,"
+            " speaker, text, said_at, stems, embedding"
+            " FROM memory_entries, generate_series(1, %s) AS copy"
+            " WHERE session_id = %s AND position <= %s",
+            (others, sessions[sizes.index(max(sizes))].id, OTHER_SESSION_ENTRIES),
+        )
+        conn.execute("VACUUM ANALYZE memory_entries")
+    return [session.id for session in sessions]
+
+
+def copy_entries(
+    conn: psycopg.Connection[Any],
+    session_id: UUID,
+    texts: Sequence[str],
+    embedder: Embedder | None,
+) -> None:
+    """The rows of one session, by turns of user and agent."""
+    entries = [
+        MemoryEntry(
+            f"{'qr'[n % 2]}-{UUID(int=n // 2)}",
+            "agent" if n % 2 else "user",
+            "Dungeon Master" if n % 2 else "ada",
+            text,
+            UUID(int=n // 2),
+            n + 1,
+            START + timedelta(seconds=40 * n),
+        )
+        for n, text in enumerate(texts)
+    ]
+    indexed = [indexed_text(entry) for entry in entries]
+    vectors = embedder.embed(indexed) if embedder else None
+    with (
+        conn.cursor() as curs,
+        curs.copy(
+            "COPY memory_entries (version, session_id, entry_id, role, speaker, text, turn_id,"
+            " position, said_at, stems, embedding) FROM STDIN"
+        ) as copy,
+    ):
+        for n, (entry, text) in enumerate(zip(entries, indexed, strict=True)):
+            embedding = None if vectors is None else vectors[n].tobytes()
+            stems = " ".join(content_stems(text))
+            copy.write_row((1, session_id, *vars(entry).values(), stems, embedding))
+
+
+async def measure(
+    port: int, sessions: dict[UUID, int], texts: Sequence[str]
+) -> list[tuple[object, ...]]:
+    """A row of the table for each session."""
+    dice = random.Random(11)
+    rows: list[tuple[object, ...]] = []
+    other = await connect(port, next(iter(sessions)))
+    for session_id, size in sessions.items():
+        queries = [
+            " ".join(dice.sample(texts[dice.randrange(size)].split(), 6)) for _ in range(SEARCHES)
+        ]
+        firsts, stalls = [], []
+        for number in range(WAKES):
+            socket = await connect(port, session_id)
+            is_over = asyncio.Event()
+            pinging = asyncio.create_task(longest_ping_ms(other, is_over))
+            firsts.append(await search_ms(socket, queries[number]))
+            is_over.set()
+            stalls.append(await pinging)
+            if number + 1 < WAKES:
+                socket.close()
+                await put_to_sleep(port)
+        now = sorted([await search_ms(socket, query) for query in queries])
+        then = [await search_ms(socket, query, as_of=size // 2) for query in queries]
+        socket.close()
+        p95 = now[len(now) * 95 // 100]
+        rows.append((size, median(now), p95, median(then), median(firsts), max(stalls)))
+    other.close()
+    return rows
+
+
+async def connect(port: int, session_id: UUID) -> WebSocketClientConnection:
+    """A connection that has had its first message."""
+    socket = await websocket_connect(f"ws://127.0.0.1:{port}{session_path(str(session_id))}")
+    await socket.read_message()
+    return socket
+
+
+async def search_ms(socket: WebSocketClientConnection, query: str, **more: int) -> float:
+    """How long one search takes, from sending it to having its answer."""
+    request = {"type": "search_memory", "data": {"query": query, **more}, "id": "1"}
+    started = time.perf_counter()
+    await socket.write_message(orjson.dumps(request))
+    while payload := await socket.read_message():
+        took_ms = (time.perf_counter() - started) * 1000
+        answer = orjson.loads(payload)
+        if answer.get("id") == "1":
+            if not answer["data"].get("results"):
+                raise SystemExit(f"{query!r} was answered with {answer}")
+            return took_ms
+    raise SystemExit("the server has closed the connection")
+
+
+async def longest_ping_ms(socket: WebSocketClientConnection, is_over: asyncio.Event) -> float:
+    """The longest time between a ping and its pong, of pings one after the other."""
+    longest_ms = 0.0
+    while not is_over.is_set():
+        started = time.perf_counter()
+        await socket.write_message('{"type": "ping", "id": "p"}')
+        while payload := await socket.read_message():
+            if orjson.loads(payload).get("id") == "p":
+                break
+        longest_ms = max(longest_ms, (time.perf_counter() - started) * 1000)
+        await asyncio.sleep(0.001)
+    return longest_ms
+
+
+async def put_to_sleep(port: int) -> None:
+    """Have the server forget the sessions that nobody is connected to."""
+    while True:
+        answer = await AsyncHTTPClient().fetch(
+            f"http://127.0.0.1:{port}/api/v1/sessions/cleanup", method="POST", body=""
+        )
+        if orjson.loads(answer.body)["cleaned_count"]:
+            return
+        await asyncio.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()
