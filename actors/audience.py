@@ -15,6 +15,7 @@ class Audience:
     def __init__(self, session_id: UUID) -> None:
         self._session_id = session_id
         self._connections: dict[UUID, Connection] = {}
+        self._behind: set[UUID] = set()  # connections that still get what they have missed
         self._askers: dict[UUID, dict[UUID, str]] = {}  # turn -> connection -> its request id
         self._listeners: dict[UUID, list[Listener]] = {}  # by turn
 
@@ -29,15 +30,28 @@ class Audience:
         """Whether somebody waits for a turn over HTTP."""
         return bool(self._listeners)
 
-    def join(self, connection: Connection) -> None:
-        """A connection belongs to the session from now on; the others are told."""
+    def __contains__(self, connection: Connection) -> bool:
+        return connection.id in self._connections
+
+    def join(self, connection: Connection, *, is_behind: bool = False) -> None:
+        """A connection belongs to the session from now on; the others are told.
+
+        One that is behind hears nothing of the session until it has caught up.
+        """
         self._connections[connection.id] = connection
+        if is_behind:
+            self._behind.add(connection.id)
         self._tell_others("connection_joined", connection)
+
+    def has_caught_up(self, connection: Connection) -> None:
+        """A connection that was behind hears everything from now on."""
+        self._behind.discard(connection.id)
 
     def leave(self, connection: Connection) -> bool:
         """A connection is gone; False where it had left before."""
         if self._connections.pop(connection.id, None) is None:
             return False
+        self._behind.discard(connection.id)
         for askers in self._askers.values():
             askers.pop(connection.id, None)
         self._tell_others("connection_left", connection)
@@ -47,6 +61,10 @@ class Audience:
         """What is said about this turn answers a request of this connection."""
         if request_id is not None:
             self._askers.setdefault(turn_id, {})[connection.id] = request_id
+
+    def request_of(self, turn_id: UUID | None, connection: Connection) -> str | None:
+        """The id of the request by which a connection has asked for a turn, where it has."""
+        return self._askers.get(turn_id, {}).get(connection.id) if turn_id else None
 
     def listen(self, turn_id: UUID, listener: Listener) -> None:
         """Let somebody without a connection hear what is said about a turn."""
@@ -72,8 +90,9 @@ class Audience:
         """Send to every connection; those that asked get the id of their request with it."""
         askers = self._askers.get(turn_id, {}) if turn_id else {}
         for connection in self._connections.values():
-            if not is_partial or connection.stream_partials:
-                connection.send(message, askers.get(connection.id))
+            if connection.id in self._behind or (is_partial and not connection.stream_partials):
+                continue
+            connection.send(message, askers.get(connection.id))
         for listener in self._listeners.get(turn_id, ()) if turn_id else ():
             listener(message)
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -22,8 +22,9 @@ MAX_UNSTORED_EVENTS = 1_000  # reads of one connection that wait for the databas
 class Connection:
     """A client's WebSocket. Owned by one session's actor, which alone calls it.
 
-    `write` sends a payload, `close_socket` ends the WebSocket with a code and a reason; both come
-    from the handler and may be called after the socket is gone.
+    `send` sends a message (with the id of the request that it answers), `drained` waits until the
+    client has read most of it, `close_socket` ends the WebSocket with a code and a reason. They
+    come from the handler and may be called after the socket is gone.
     """
 
     def __init__(
@@ -34,10 +35,12 @@ class Connection:
         stream_partials: bool,
         remote: str,
         user_agent: str,
-        write: Callable[[bytes], None],
+        send: Callable[[Message, str | None], None],
+        drained: Callable[[], Awaitable[None]],
         close_socket: Callable[[int, str], None],
     ) -> None:
-        self._write = write
+        self._send = send
+        self.drained = drained
         self._close_socket = close_socket
         self._record = stream.Connection.open(
             session_id=session_id,
@@ -62,7 +65,7 @@ class Connection:
     def send(self, message: Message, request_id: str | None = None) -> None:
         """Send a message; with the id where it answers a request of this connection."""
         self.sent += 1
-        self._write(message.payload_for(request_id))
+        self._send(message, request_id)
 
     def close_socket(self, code: int, reason: str) -> None:
         """End the WebSocket."""

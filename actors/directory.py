@@ -85,12 +85,16 @@ class SessionDirectory:
         )
         return sum(answers)
 
-    async def shutdown(self) -> None:
-        """End running turns, close connections, and wait until all of it is stored."""
+    async def end(self, session_ids: Iterable[UUID]) -> None:
+        """End the running turns of some sessions and close their connections with 1012."""
         await asyncio.gather(
-            *(self.ask(session_id, Shutdown()) for session_id in self.live()),
+            *(self.ask(session_id, Shutdown()) for session_id in session_ids),
             return_exceptions=True,
         )
+
+    async def shutdown(self) -> None:
+        """End all sessions, and wait until what follows from that is stored."""
+        await self.end(self.live())
         if self.services.tasks:
             await asyncio.wait(self.services.tasks, timeout=5.0)
 

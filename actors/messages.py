@@ -7,6 +7,7 @@ from uuid import UUID
 
 from actors.connection import Connection
 from actors.protocol import Message, Query, Request
+from actors.resume import Resume
 from events.aggregate import Cause
 from events.session import SessionConfig, TokenUsage
 
@@ -16,6 +17,16 @@ class Connect:
     """Ask: a client has connected. Answered when it is one of the session's connections."""
 
     connection: Connection
+    resume: Resume | None = None  # None: it has not been here before
+
+
+@dataclass(frozen=True)
+class CatchUp:
+    """Tell: a connection that resumes is ready for the next page of what it has missed."""
+
+    connection: Connection
+    resume: Resume
+    after: int  # the newest position that it has been sent
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,16 @@ from uuid import UUID
 import psutil
 
 from actors.loop_actor import LoopActor
-from actors.protocol import Message, Ping, timestamp
+from actors.protocol import Close, Message, Ping, timestamp
 from projections.learning_queue import NOTHING_WAITS, LearningQueue
 from projections.positions import Positions
 
 logger = logging.getLogger(__name__)
 
 MIN_INTERVAL_S = 0.1  # at most ten updates a second, however fast the counts change
+
+
+Sender = Callable[[Message, str | None], None]
 
 
 @dataclass(frozen=True)
@@ -61,17 +64,30 @@ class TurnsRunning:
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Tell: send everything to this function from now on."""
+class TellWhenIdle:
+    """Tell: resolve the future when no turn is running."""
 
-    send: Callable[[bytes], None]
+    idle: "asyncio.Future[None]"
+
+
+@dataclass(frozen=True)
+class CloseWatchers:
+    """Tell: the server is about to end, and so do the connections of those who watch."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Tell: send everything to this function from now on; `close` ends the connection."""
+
+    send: Sender
+    close: Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
 class Unwatch:
     """Tell: the watcher is gone."""
 
-    send: Callable[[bytes], None]
+    send: Sender
 
 
 @dataclass(frozen=True)
@@ -80,7 +96,7 @@ class Pinged:
 
     ping: Ping
     request_id: str | None
-    send: Callable[[bytes], None]
+    send: Sender
 
 
 @dataclass(frozen=True)
@@ -113,8 +129,9 @@ class MonitorActor(LoopActor):
         self._read_learning_queue = read_learning_queue
         self._started_at = time.monotonic()
         self._process = psutil.Process()
-        self._watchers: list[Callable[[bytes], None]] = []
-        self._timers: list[asyncio.TimerHandle] = []
+        self._watchers: dict[Sender, Callable[[int, str], None]] = {}
+        self._wait_for_idle: list[asyncio.Future[None]] = []
+        self._timers: dict[bool, asyncio.Handle] = {}  # by whether they are the steady one's
         self._sent_at = 0.0
         self._is_update_due = False
         self._sessions = 0
@@ -131,7 +148,7 @@ class MonitorActor(LoopActor):
 
     def on_stop(self) -> None:
         """Send no more updates."""
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
 
     def on_receive(self, message: Any) -> Any:
@@ -163,24 +180,39 @@ class MonitorActor(LoopActor):
                 )
             case TurnsRunning():
                 self._turns += message.change
+                self._tell_if_idle()
                 self._update_soon()
+            case TellWhenIdle():
+                self._wait_for_idle.append(message.idle)
+                self._tell_if_idle()
+            case CloseWatchers():
+                for close in list(self._watchers.values()):
+                    close(Close.RESTARTING, "server restarting")
             case Watch():
-                self._watchers.append(message.send)
-                message.send(Message("monitor_connected", self._counts()).payload)
+                self._watchers[message.send] = message.close
+                message.send(Message("monitor_connected", self._counts()), None)
             case Unwatch():
-                self._watchers = [send for send in self._watchers if send != message.send]
+                self._watchers.pop(message.send, None)
             case Pinged():
                 pong = {
                     "message": message.ping.message,
                     "client_timestamp": message.ping.timestamp,
                     **self._counts(),
                 }
-                message.send(Message("pong", pong).payload_for(message.request_id))
+                message.send(Message("pong", pong), message.request_id)
             case Counts():
                 return self._counts()
             case _Update():
                 return self._update(is_steady=message.is_steady)
         return None
+
+    def _tell_if_idle(self) -> None:
+        if self._turns:
+            return
+        waiting, self._wait_for_idle = self._wait_for_idle, []
+        for idle in waiting:
+            if not idle.done():
+                idle.set_result(None)
 
     def _counts(self) -> dict[str, Any]:
         return {
@@ -196,7 +228,7 @@ class MonitorActor(LoopActor):
 
     def _send(self, message: Message) -> None:
         for send in self._watchers:
-            send(message.payload)
+            send(message, None)
 
     def _update_soon(self) -> None:
         if self._is_update_due or not self._watchers:
@@ -206,11 +238,8 @@ class MonitorActor(LoopActor):
         self._later(wait_s, _Update(is_steady=False))
 
     def _later(self, delay_s: float, message: _Update) -> None:
-        now = asyncio.get_running_loop().time()
-        self._timers = [timer for timer in self._timers if timer.when() > now]
-        self._timers.append(
-            asyncio.get_running_loop().call_later(delay_s, self.actor_ref.tell, message)
-        )
+        loop = asyncio.get_running_loop()
+        self._timers[message.is_steady] = loop.call_later(delay_s, self.actor_ref.tell, message)
 
     async def _update(self, *, is_steady: bool) -> None:
         if is_steady:

@@ -37,6 +37,7 @@ class Code:
     INVALID_DATA = "invalid_data"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
+    RATE_LIMITED = "rate_limited"
     TOO_LARGE = "too_large"
     MODEL_UNAVAILABLE = "model_unavailable"
     UNAVAILABLE = "unavailable"
@@ -50,8 +51,10 @@ class Close:
     NO_SUCH_SESSION = 4004
     SESSION_DELETED = 4010
     HEARTBEAT_TIMEOUT = 4008
+    SLOW_READER = 4009
     INTERNAL = 1011
     RESTARTING = 1012
+    FULL = 1013
 
 
 class RefusedError(Exception):
@@ -399,7 +402,7 @@ def _say(problem: Any) -> str:
 class Message:
     """What the server says, serialised once for every connection that gets it."""
 
-    __slots__ = ("payload", "type")
+    __slots__ = ("ends", "frame", "payload", "type")
 
     def __init__(
         self,
@@ -408,20 +411,57 @@ class Message:
         *,
         position: int | None = None,
         view_position: int | None = None,
+        ends: UUID | None = None,
     ) -> None:
+        """`ends` is the turn whose whole reply this is, where it is one."""
         envelope: dict[str, Any] = {"type": type, "data": data}
         if position is not None:
             envelope["position"] = position
         if view_position is not None:
             envelope["view_position"] = view_position
         self.type = type
+        self.ends = ends
         self.payload = orjson.dumps(envelope, option=orjson.OPT_NON_STR_KEYS)
+        self.frame: bytes | None = None  # kept by whoever frames it, so that it is framed once too
 
     def payload_for(self, request_id: str | None) -> bytes:
         """The payload as it goes to the connection that asked: with the id that it chose."""
         if request_id is None:
             return self.payload
         return b'%b,"id":%b}' % (self.payload[:-1], orjson.dumps(request_id))
+
+
+class Piece(Message):
+    """Text of a reply that is being written: the pieces `first` to `last`, as one.
+
+    Pieces that wait for a slow reader are joined; whoever comes to a running turn gets all there is
+    as one, with `first` = 1.
+    """
+
+    __slots__ = ("first", "last", "session_id", "text", "turn_id")
+
+    def __init__(
+        self, session_id: UUID, turn_id: UUID, text: str, *, first: int, last: int
+    ) -> None:
+        super().__init__(
+            "query_response",
+            {
+                "session_id": session_id,
+                "timestamp": timestamp(),
+                "turn_id": turn_id,
+                "message": text,
+                "partial": True,
+                "first_sequence": first,
+                "sequence": last,
+            },
+        )
+        self.session_id, self.turn_id, self.text = session_id, turn_id, text
+        self.first, self.last = first, last
+
+    def joined(self, later: "Piece") -> "Piece":
+        """This and what follows it at once."""
+        text = self.text + later.text
+        return Piece(self.session_id, self.turn_id, text, first=self.first, last=later.last)
 
 
 def session_message(

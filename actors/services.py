@@ -35,9 +35,20 @@ class Services:
     embedder: Embedder | None
     record_reads: Literal["all", "searches", "none"] = "all"
     heartbeat_interval_s: float = 25.0
+    pong_timeout_s: float = 8.0
     heartbeat_timeout_s: float = 60.0
     passivate_after_s: float = 300.0
     model_context_tokens: int = 4096
+    max_outgoing_bytes: int = 1024 * 1024
+    max_connections: int = 10_000
+    max_connections_per_user: int = 1_000
+    max_connections_per_session: int = 1_000
+    messages_per_s: float = 200.0
+    queries_per_s: float = 20.0
+    # Set when the server is about to end: no turn is started any more.
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    # How far live sessions have been told of each view; empty until that is known.
+    told: dict[str, int] = field(default_factory=dict)
     tasks: set["asyncio.Task[None]"] = field(default_factory=set)
 
     def keep(self, task: "asyncio.Task[None]") -> None:

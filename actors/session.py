@@ -26,6 +26,7 @@ from actors.loop_actor import LoopActor
 from actors.messages import (
     Answer,
     AskQuery,
+    CatchUp,
     Check,
     Connect,
     Correct,
@@ -59,6 +60,7 @@ from actors.protocol import (
     Heartbeat,
     MergeEntities,
     Message,
+    Piece,
     Ping,
     Query,
     RefusedError,
@@ -68,6 +70,7 @@ from actors.protocol import (
     error_message,
     session_message,
 )
+from actors.resume import Resume, missed_by_views, read_missed
 from actors.services import Services
 from actors.stored_messages import message_of
 from actors.turn import PastTurn, TurnContext, domain_of, run_turn
@@ -209,7 +212,9 @@ class SessionActor(LoopActor):
             case StopListening():
                 self._audience.stop_listening(message.listen)
             case Connect():
-                await self._connect(message.connection)
+                await self._connect(message.connection, message.resume)
+            case CatchUp():
+                await self._catch_up(message)
             case Disconnected():
                 self._disconnect(message)
             case ReplyArrived() | TurnFailed():
@@ -264,12 +269,16 @@ class SessionActor(LoopActor):
 
     # -- connections
 
-    async def _connect(self, connection: Connection) -> None:
+    async def _connect(self, connection: Connection, resume: Resume | None) -> None:
         await self._existing()
         if not self._audience:
-            positions = await patiently(lambda: read_positions(self._services.pool))
-            self._pushed = {view: positions.views[view] for view in self._pushed}
+            told = (
+                self._services.told
+                or (await patiently(lambda: read_positions(self._services.pool))).views
+            )
+            self._pushed = {view: told[view] for view in self._pushed}
         self._live.position = await connection.store_opened(self._services)
+        is_recovered = resume is not None and resume.fits(self._services.epoch, self._live.position)
         connection.send(
             self._say(
                 "connection_established",
@@ -278,13 +287,11 @@ class SessionActor(LoopActor):
                 epoch=self._services.epoch,
                 heartbeat_interval_s=self._services.heartbeat_interval_s,
                 heartbeat_timeout_s=self._services.heartbeat_timeout_s,
-                recovered=False,
+                recovered=is_recovered,
                 position=self._live.position,
             )
         )
-        self._audience.join(connection)
-        if self._turn is not None:
-            connection.send(self._say("typing_start", turn_id=self._turn.turn_id))
+        self._audience.join(connection, is_behind=is_recovered)
         self._monitor.tell(ConnectionJoined(self._id, connection.id, connection.user_id))
         logger.info(
             "Connection %s of user %s opened, session %s",
@@ -292,6 +299,56 @@ class SessionActor(LoopActor):
             connection.user_id,
             self._id,
         )
+        if resume is not None and is_recovered:
+            await self._catch_up(CatchUp(connection, resume, resume.after))
+        else:
+            self._show_turn(connection)
+
+    async def _catch_up(self, behind: CatchUp) -> None:
+        """Send a page of what a connection has missed; with the last one, it hears all there is.
+
+        Nothing falls between: whatever is stored is told while a message is handled, and until this
+        one is handled, it is in the log.
+        """
+        connection = behind.connection
+        if connection not in self._audience:
+            return
+        after = behind.after
+        try:
+            missed = await read_missed(self._services, self._id, after)
+            for message, turn_id in missed.messages:
+                connection.send(message, self._audience.request_of(turn_id, connection))
+            after = missed.upto
+            if not missed.is_last:
+                behind = CatchUp(connection, behind.resume, after)
+                self._services.keep(asyncio.create_task(self._tell_when_read(behind)))
+                return
+            updates = await missed_by_views(self._services, self._id, behind.resume, **self._pushed)
+        except (*VIEWS_UNREACHABLE, *DATABASE_UNREACHABLE) as error:
+            logger.warning("Connection %s can't catch up yet: %s", connection.id, error)
+            behind = CatchUp(connection, behind.resume, after)
+            asyncio.get_running_loop().call_later(RETRY_PUSH_S, self._tell_self, behind)
+            return
+        for update in updates:
+            connection.send(update)
+        self._audience.has_caught_up(connection)
+        self._show_turn(connection)
+
+    async def _tell_when_read(self, behind: CatchUp) -> None:
+        await behind.connection.drained()
+        self._tell_self(behind)
+
+    def _show_turn(self, connection: Connection, request_id: str | None = None) -> None:
+        """Tell a connection of the turn that runs, with the text that has come until now."""
+        turn = self._turn
+        if turn is None:
+            return
+        connection.send(self._say("typing_start", turn_id=turn.turn_id), request_id)
+        if turn.pieces and turn.query.stream and connection.stream_partials:
+            count = len(turn.pieces)
+            connection.send(
+                Piece(self._id, turn.turn_id, turn.text, first=1, last=count), request_id
+            )
 
     def _disconnect(self, message: Disconnected) -> None:
         connection = message.connection
@@ -345,7 +402,7 @@ class SessionActor(LoopActor):
                 session.ask_query(
                     turn_id, query.message, query.context, stream=query.stream, cause=cause
                 )
-                session.start_reply()
+                self._start_next(session)
             return turn_id
 
         decided = await self._commit(decide)
@@ -381,6 +438,8 @@ class SessionActor(LoopActor):
                 listener(message)
         if turn_id not in self._queries:
             self._audience.forget_turn(turn_id)
+        elif connection is not None and self._turn is not None and self._turn.turn_id == turn_id:
+            self._show_turn(connection, cause.request_id)
 
     def _publish(self, decided: Decided[Any]) -> None:
         """Tell everybody what was stored; start and end turns accordingly."""
@@ -442,13 +501,8 @@ class SessionActor(LoopActor):
             return
         turn.pieces.append(piece.text)
         if turn.query.stream:
-            message = self._say(
-                "query_response",
-                turn_id=piece.turn_id,
-                message=piece.text,
-                partial=True,
-                sequence=len(turn.pieces),
-            )
+            count = len(turn.pieces)
+            message = Piece(self._id, piece.turn_id, piece.text, first=count, last=count)
             self._audience.send(message, piece.turn_id, is_partial=True)
 
     async def _end_turn(self, outcome: ReplyArrived | TurnFailed) -> None:
@@ -484,7 +538,7 @@ class SessionActor(LoopActor):
 
         def decide_both(session: Session) -> T:
             result = decide(session)
-            session.start_reply()
+            self._start_next(session)
             return result
 
         decided = await self._commit(decide_both)
@@ -494,6 +548,11 @@ class SessionActor(LoopActor):
                 self._queries[event.turn_id] = await self._live.query_of(event.turn_id)
         self._publish(decided)
         return decided.result
+
+    def _start_next(self, session: Session) -> None:
+        """Let the next turn begin; where the server is about to end, the next server does that."""
+        if not self._services.draining.is_set():
+            session.start_reply()
 
     async def _fail_interrupted_turn(self, turn_id: UUID) -> None:
         logger.warning("Turn %s of session %s was interrupted", turn_id, self._id)

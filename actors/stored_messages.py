@@ -1,10 +1,21 @@
 """Stored events as the messages that tell clients about them."""
 
 from typing import Any
+from uuid import UUID
 
 from actors.protocol import Message, rfc3339
 from events.aggregate import SessionAggregate
 from events.session import Session
+
+# The events that clients are told about as they are stored; a resuming client gets all it missed.
+TOLD = (
+    "QueryAsked",
+    "ReplyCompleted",
+    "ReplyFailed",
+    "ReplyCancelled",
+    "SessionReconfigured",
+    "SessionDeleted",
+)
 
 
 def message_of(event: SessionAggregate.Event, position: int) -> Message | None:
@@ -66,6 +77,7 @@ def message_of(event: SessionAggregate.Event, position: int) -> Message | None:
             type_, data = "session_deleted", {}
         case _:
             return None
+    ends: UUID | None = data["turn_id"] if type_ == "query_response" else None
     data["session_id"] = event.session_id
     data["timestamp"] = rfc3339(event.timestamp)
-    return Message(type_, data, position=position)
+    return Message(type_, data, position=position, ends=ends)

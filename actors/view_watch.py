@@ -27,7 +27,7 @@ async def watch_views(
 ) -> None:
     """Look at the views whenever they may have moved, until cancelled."""
     views: Views = {"memory": directory.services.memory, "graph": directory.services.graph}
-    seen: dict[str, int] = {}
+    told = directory.services.told
     generations: dict[str, int] = {}
     task = asyncio.current_task()
     assert task is not None
@@ -41,11 +41,12 @@ async def watch_views(
                 await listener.execute(f"LISTEN {CHANNEL}")
                 while not task.cancelling():
                     positions = await read_positions(pool)
-                    if not seen:
-                        seen = {view: positions.views[view] for view in views}
+                    if not told:
+                        told.update({view: positions.views[view] for view in views})
                         generations = dict(positions.generations)
+                        _tell_all(directory, told)
                     _look_for_rebuilds(directory, views, positions, generations)
-                    await _look(directory, views, positions, seen)
+                    await _look(directory, views, positions, told)
                     async for _ in listener.notifies(timeout=POLL_S, stop_after=1):
                         pass
         except (psycopg.Error, OSError) as error:
@@ -75,16 +76,23 @@ def _look_for_rebuilds(
         generations[name] = generation
 
 
+def _tell_all(directory: SessionDirectory, told: dict[str, int]) -> None:
+    """Tell those that were live before anybody watched."""
+    for session_id in directory.live():
+        for name, position in told.items():
+            directory.tell_live(session_id, ViewMoved(name, position))  # type: ignore[arg-type]
+
+
 async def _look(
     directory: SessionDirectory,
     views: Views,
     positions: Positions,
-    seen: dict[str, int],
+    told: dict[str, int],
 ) -> None:
     # Asked before the rows: all that a view will ever have up to there is among them. The newest
     # row says less, since one shard may be ahead of another.
     for name, view in views.items():
-        moved = await view.moved_since(seen[name])
+        moved = await view.moved_since(told[name])
         for session_id, position in moved.items():
             directory.tell_live(session_id, ViewMoved(name, position))  # type: ignore[arg-type]
-        seen[name] = positions.views[name]
+        told[name] = positions.views[name]

@@ -181,6 +181,16 @@ class Log(Application[UUID]):
         """Events of one session after a position, of all its streams, in order."""
         return self._read("session_id = %s AND notification_id > %s", (session_id, after), limit)
 
+    def read_topics(
+        self, session_id: UUID, topics: Sequence[str], *, after: int, limit: int
+    ) -> list[Recorded | Unreadable]:
+        """Events of one session after a position, of some kinds only, in order."""
+        return self._read(
+            "session_id = %s AND notification_id > %s AND topic = ANY(%s)",
+            (session_id, after, list(topics)),
+            limit,
+        )
+
     def read_stream_backwards(self, stream_id: UUID, *, limit: int) -> Iterator[Any]:
         """The newest events of one stream, newest first."""
         return self.events.get(stream_id, desc=True, limit=limit)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -28,6 +29,7 @@ from language.chat import ChatModel
 from language.domains import load_domains
 from lorewire import __version__
 from lorewire.database import database, migrate
+from lorewire.drain import Haste, drain
 from lorewire.embedder import load_embedder
 from lorewire.processes import ChildProcess
 from lorewire.settings import Settings
@@ -38,6 +40,7 @@ from projections.positions import SESSIONS, read_positions
 from projections.sessions import SessionsView
 from projections.sparql import SparqlEngine
 from projections.waiting import wait_until_read
+from web.admission import Admission
 from web.app import make_app, make_server
 
 logger = logging.getLogger(__name__)
@@ -45,15 +48,20 @@ logger = logging.getLogger(__name__)
 MODEL_START_TIMEOUT_S = 60.0  # the embedded model takes one second; a slow disk more
 VIEW_TIMEOUT_S = 3.0  # for a connection; one that fails to open is tried again after a second
 CHECK_IDLE_S = 1.0
+MAX_FILES = 65_536
 VIEW_POOL_SIZE = 8  # reads of views; each takes about a millisecond
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
-    """Run everything until SIGINT or SIGTERM; calls `on_ready` with the server's URL."""
-    stop = asyncio.Event()
+    """Run everything until SIGINT or SIGTERM; calls `on_ready` with the server's URL.
+
+    The first signal lets running turns end, a second one does not wait for anything.
+    """
+    stop, haste = asyncio.Event(), Haste()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, lambda: haste.ask_for() if stop.is_set() else stop.set())
+    _allow_many_sockets()
     sockets = bind_sockets(settings.port, settings.host)  # a port in use is the first thing said
     async with AsyncExitStack() as stack:
         database_url = stack.enter_context(database(settings))
@@ -74,15 +82,13 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         directory, monitor = await stack.enter_async_context(
             wired(settings, database_url, model_url=model_url, model_name=model_name)
         )
-        server = make_server(make_app(directory, monitor, version=__version__))
+        admission = Admission(directory.services)
+        server = make_server(make_app(directory, monitor, version=__version__, admission=admission))
         server.add_sockets(sockets)
         port = sockets[0].getsockname()[1]
         on_ready(f"http://{settings.host}:{port}")
         await stop.wait()
-        logger.info("Stopping")
-        server.stop()
-        await directory.shutdown()
-        await server.close_all_connections()
+        await drain(server, directory, admission, grace_s=settings.drain_grace_s, haste=haste)
 
 
 @asynccontextmanager
@@ -117,9 +123,16 @@ async def wired(
             embedder=await asyncio.to_thread(load_embedder, settings),
             record_reads=settings.record_reads,
             heartbeat_interval_s=settings.heartbeat_interval_s,
+            pong_timeout_s=settings.pong_timeout_s,
             heartbeat_timeout_s=settings.heartbeat_timeout_s,
             passivate_after_s=settings.passivate_after_s,
             model_context_tokens=settings.model_context_tokens,
+            max_outgoing_bytes=settings.max_outgoing_bytes,
+            max_connections=settings.max_connections,
+            max_connections_per_user=settings.max_connections_per_user,
+            max_connections_per_session=settings.max_connections_per_session,
+            messages_per_s=settings.messages_per_s,
+            queries_per_s=settings.queries_per_s,
         )
         monitor = MonitorActor.start(
             interval_s=settings.monitor_interval_s,
@@ -136,6 +149,15 @@ async def wired(
         ):
             stack.push_async_callback(_cancel, asyncio.create_task(work))
         yield directory, monitor
+
+
+def _allow_many_sockets() -> None:
+    """A socket is a file for the system, and its default of 1,024 is meant for other programs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        with contextlib.suppress(ValueError, OSError):  # some systems promise more than they allow
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _view_pool(database_url: str) -> AsyncConnectionPool:

@@ -121,8 +121,18 @@ class Settings(BaseSettings):
     gap_timeout_s: Seconds = 30  # a turn, for the next token
     turn_timeout_s: Seconds = 300  # a turn, for the whole reply
     heartbeat_interval_s: Seconds = 25  # between pings to a client
+    pong_timeout_s: Seconds = 8  # a client, to answer a ping (or to say anything else)
     heartbeat_timeout_s: Seconds = 60  # of silence, then the connection is closed
+    max_outgoing_bytes: int = Field(1024 * 1024, ge=16 * 1024)  # that wait for one slow reader
+    drain_grace_s: float = Field(20, ge=0, allow_inf_nan=False)  # at the end, for running turns
     monitor_interval_s: Seconds = 5  # between updates to monitors
+
+    # How much of it one server, one user, one session may take.
+    max_connections: int = Field(10_000, ge=1)  # beyond, new ones are closed with 1013
+    max_connections_per_user: int = Field(1_000, ge=1)
+    max_connections_per_session: int = Field(1_000, ge=1)
+    messages_per_s: Seconds = 200  # of one user, beside bursts; beyond, `rate_limited`
+    queries_per_s: Seconds = 20  # likewise
 
     # What is logged, to standard error.
     log_level: Literal["debug", "info", "warning", "error"] = "info"

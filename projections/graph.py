@@ -103,6 +103,11 @@ class GraphView:
         async with snapshot(self._pool) as curs:
             return await read_moment(curs, session_id, as_of)
 
+    async def rebuilt_position(self) -> int:
+        """How far the view had read when a rebuild replaced its rows last; 0: never."""
+        async with snapshot(self._pool) as curs:
+            return (await view_at(curs, positions.GRAPH)).rebuilt_position
+
     async def history(self, session_id: UUID, *, as_of: int | None = None) -> History:
         """All statements that were known, with those that had ended by then."""
         async with snapshot(self._pool) as curs:

@@ -203,6 +203,8 @@ async def running_server(
             server.stop()
             await directory.shutdown()
             await server.close_all_connections()
+            for socket in running.sockets:
+                socket.cut()  # one that has not read what came does not see the end either
 
 
 @asynccontextmanager

@@ -39,6 +39,7 @@ class ScriptedModel:
         self._nonsense: bytes | None = None
         self._is_free = asyncio.Event()
         self._is_free.set()
+        self._held_after = 0
         self.open_streams = 0
         app = Application(
             [
@@ -69,8 +70,9 @@ class ScriptedModel:
         """Answer the next request that has no reply yet with these pieces."""
         self._replies.append(list(pieces))
 
-    def hold(self) -> None:
-        """Send nothing until `release`."""
+    def hold(self, *, after: int = 0) -> None:
+        """Send nothing, or so many pieces of each reply, until `release`."""
+        self._held_after = after
         self._is_free.clear()
 
     def release(self) -> None:
@@ -160,7 +162,8 @@ class _Completions(RequestHandler):
         model = self._model
         await self._send({"role": "assistant", "content": None})
         for number, piece in enumerate(pieces):
-            await self._unless_gone(model._is_free.wait)
+            if number >= model._held_after:
+                await self._unless_gone(model._is_free.wait)
             if number == model._cut_after:
                 self.request.connection.stream.close()  # type: ignore[union-attr]
                 return

@@ -1,6 +1,7 @@
 """What all HTTP endpoints share: bounded bodies, JSON answers, errors without tracebacks."""
 
 import logging
+import math
 from collections.abc import Awaitable
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,8 @@ from actors.directory import SessionDirectory
 from actors.errors import DATABASE_UNREACHABLE, EXPECTED_ERRORS, refusal_of
 from actors.messages import Answer, Check
 from actors.protocol import Code, RefusedError, Request
+from web.admission import Admission
+from web.parameters import user_id
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +27,7 @@ STATUS = {
     Code.INVALID_DATA: 422,
     Code.NOT_FOUND: 404,
     Code.CONFLICT: 409,
+    Code.RATE_LIMITED: 429,
     Code.TOO_LARGE: 413,
     Code.MODEL_UNAVAILABLE: 503,
     Code.UNAVAILABLE: 503,
@@ -35,15 +39,22 @@ STATUS = {
 class ApiHandler(RequestHandler):
     """What all endpoints share: bounded bodies, JSON answers, errors without tracebacks."""
 
-    def initialize(self, directory: SessionDirectory) -> None:
+    is_limited = True  # to so many requests a second
+
+    def initialize(self, directory: SessionDirectory, admission: Admission) -> None:
         """Called by Tornado for each request."""
         self.directory = directory
+        self.admission = admission
         self.services = directory.services
         self._chunks: list[bytes] = []
         self._received_bytes = 0
 
     def prepare(self) -> Awaitable[None] | None:
-        """Refuse a body that is too large before it has come."""
+        """Refuse a user that asks too fast, and a body that is too large before it has come."""
+        if self.is_limited:
+            refusal = self.admission.count_message(user_id(self) or "anonymous")
+            if refusal is not None:
+                raise refusal
         length = self.request.headers.get("Content-Length", "0")
         if length.isdigit() and int(length) > MAX_BODY_BYTES:
             raise _too_large()
@@ -74,6 +85,8 @@ class ApiHandler(RequestHandler):
         refusal = _refusal(error, status_code)
         status = STATUS.get(refusal.code, 500) if not isinstance(error, HTTPError) else status_code
         data = {"error": str(refusal), "code": refusal.code, "status_code": status}
+        if refusal.code == Code.RATE_LIMITED:
+            self.set_header("Retry-After", str(math.ceil(refusal.details["retry_after_ms"] / 1000)))
         if refusal.details is not None:
             data["details"] = refusal.details
         self.answer(data, status=status)

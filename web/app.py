@@ -10,8 +10,10 @@ from actors.directory import SessionDirectory
 from actors.monitor import MonitorActor
 from actors.protocol import MAX_MESSAGE_BYTES
 from web import graph, memory, sessions
+from web.admission import Admission
 from web.api import NotFoundHandler
-from web.operations import HealthHandler, MetricsHandler
+from web.life import Pulse
+from web.operations import AliveHandler, HealthHandler, MetricsHandler
 from web.page import page_routes
 from web.sockets import MonitorSocket, SessionSocket
 
@@ -20,16 +22,30 @@ MAX_REQUEST_BYTES = 1024**3  # read and thrown away, so that even such a client 
 
 
 def make_app(
-    directory: SessionDirectory, monitor: "pykka.ActorRef[MonitorActor]", *, version: str
+    directory: SessionDirectory,
+    monitor: "pykka.ActorRef[MonitorActor]",
+    *,
+    version: str,
+    admission: Admission | None = None,
 ) -> Application:
-    """Put the handlers together."""
-    api: dict[str, Any] = {"directory": directory}
+    """Put the handlers together; `admission` says who may connect, by the services' limits."""
+    if admission is None:
+        admission = Admission(directory.services)
+    services = directory.services
+    pulse = Pulse(
+        interval_s=services.heartbeat_interval_s,
+        pong_timeout_s=services.pong_timeout_s,
+        silence_s=services.heartbeat_timeout_s,
+    )
+    api: dict[str, Any] = {"directory": directory, "admission": admission}
+    watching = {"monitor": monitor, "admission": admission, "pulse": pulse}
     operations = {**api, "monitor": monitor, "version": version}
     return Application(
         [
-            (r"/api/v1/ws/sessions/([^/]+)", SessionSocket, api),
-            (r"/api/v1/ws/monitor", MonitorSocket, {"monitor": monitor}),
+            (r"/api/v1/ws/sessions/([^/]+)", SessionSocket, {**api, "pulse": pulse}),
+            (r"/api/v1/ws/monitor", MonitorSocket, watching),
             (r"/health", HealthHandler, operations),
+            (r"/health/alive", AliveHandler, operations),
             (r"/metrics", MetricsHandler, operations),
             (r"/api/v1/sessions", sessions.SessionsHandler, api),
             (r"/api/v1/sessions/cleanup", sessions.CleanupHandler, api),
@@ -54,8 +70,7 @@ def make_app(
         default_handler_class=NotFoundHandler,
         default_handler_args=api,
         websocket_max_message_size=MAX_MESSAGE_BYTES,
-        websocket_ping_interval=directory.services.heartbeat_interval_s,
-        websocket_ping_timeout=0,  # the socket itself looks for life: any frame counts
+        websocket_ping_interval=0,  # the pulse does it, for all connections by one timer
         log_function=lambda _handler: None,  # handlers log what matters
     )
 

@@ -12,6 +12,7 @@ from actors.monitor import Counts, MonitorActor
 from actors.protocol import timestamp
 from projections.learning_queue import read_learning_queue
 from projections.positions import read_positions
+from web.admission import Admission
 from web.api import ApiHandler
 
 logger = logging.getLogger(__name__)
@@ -51,11 +52,17 @@ LEARNING_GIVEN_UP = prometheus_client.Gauge(
 class OperationsHandler(ApiHandler):
     """What both endpoints share."""
 
+    is_limited = False  # who watches over the server must not be kept out
+
     def initialize(  # type: ignore[override]
-        self, directory: SessionDirectory, monitor: "pykka.ActorRef[MonitorActor]", version: str
+        self,
+        directory: SessionDirectory,
+        admission: Admission,
+        monitor: "pykka.ActorRef[MonitorActor]",
+        version: str,
     ) -> None:
         """Called by Tornado for each request."""
-        super().initialize(directory)
+        super().initialize(directory, admission)
         self._monitor = monitor
         self._version = version
 
@@ -69,11 +76,14 @@ class HealthHandler(OperationsHandler):
     """`/health`."""
 
     async def get(self) -> None:
-        """Whether the server can do its work; 503 where the event store does not answer."""
+        """Whether the server can do its work; 503 where the event store does not answer, or where
+        the server is about to end.
+        """
         counts = await self.counts()
         event_store = await self._check_event_store()
         model = await self.services.model.check(max_age_s=MODEL_CHECK_AGE_S)
-        is_healthy = event_store is None
+        is_draining = self.services.draining.is_set()
+        is_healthy = event_store is None and not is_draining
         self.answer(
             {
                 "status": "healthy" if is_healthy else "unhealthy",
@@ -81,7 +91,11 @@ class HealthHandler(OperationsHandler):
                 "session_count": counts["active_sessions"],
                 "connection_count": counts["active_connections"],
                 "timestamp": timestamp(),
-                "checks": {"event_store": event_store or "ok", "model": model or "ok"},
+                "checks": {
+                    "event_store": event_store or "ok",
+                    "model": model or "ok",
+                    "draining": "The server is about to end." if is_draining else "ok",
+                },
             },
             status=200 if is_healthy else 503,
         )
@@ -94,6 +108,14 @@ class HealthHandler(OperationsHandler):
             logger.warning("The event store does not answer: %s", error)
             return "The event store does not answer. See the server's log."
         return None
+
+
+class AliveHandler(OperationsHandler):
+    """`/health/alive`."""
+
+    def get(self) -> None:
+        """That the process answers: one that does is not to be started again, whatever else."""
+        self.answer({"status": "alive", "version": self._version, "timestamp": timestamp()})
 
 
 class MetricsHandler(OperationsHandler):

@@ -114,6 +114,11 @@ class QueryHandler(ApiHandler):
         query = parse_data(Query, {"stream": False, **data})
         assert isinstance(query, Query)
         cause = Cause(user_id(self) or "anonymous", request_id=self._idempotency_key())
+        if self.services.draining.is_set():
+            raise RefusedError(Code.UNAVAILABLE, "The server is restarting. Ask again.")
+        refusal = self.admission.count_query(cause.user_id)
+        if refusal is not None:
+            raise refusal
         messages: asyncio.Queue[Message] = asyncio.Queue()
         listen = messages.put_nowait
         self._hang_up = lambda: self.directory.tell_live(session_id, StopListening(listen))

@@ -342,7 +342,7 @@ async def test_health_and_metrics(server: Server) -> None:
     text = (await server.http("GET", "/metrics"))[1]
 
     assert (status, health["status"], health["version"]) == (200, "healthy", "test")
-    assert health["checks"] == {"event_store": "ok", "model": "ok"}
+    assert health["checks"] == {"event_store": "ok", "model": "ok", "draining": "ok"}
     assert (health["connection_count"], health["session_count"] > 0) == (1, True)
     for name in (
         "lorewire_connections 1.0",
