@@ -82,7 +82,7 @@ class Talk:
         except RequestRefusedError as error:
             self._fail(f"{error.code}: {error}")
         except ConnectionLostError as error:
-            self._fail(f"{error} It is opened again; what was asked may have been stored.")
+            self._fail(f"{error} It is opened again. Ask again.")
 
     async def _ask(self, text: str) -> None:
         reply = await self._connection.ask(text, on_piece=self._write)

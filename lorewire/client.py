@@ -23,7 +23,7 @@ from lorewire.client_errors import (
     ServerUnreachableError,
     SessionGoneError,
 )
-from lorewire.connection import Connection, Message, Reply
+from lorewire.connection import Connection, Message, Reply, Resume
 
 __all__ = [
     "Client",
@@ -35,6 +35,7 @@ __all__ = [
     "NotAllowedError",
     "Reply",
     "RequestRefusedError",
+    "Resume",
     "ServerUnreachableError",
     "SessionGoneError",
 ]
@@ -95,17 +96,20 @@ class Client:
         user_id: str | None = None,
         stream: bool = True,
         reconnect: bool = True,
+        resume: Resume | None = None,
     ) -> Connection:
         """A connection to a session, to be opened by `async with`.
 
         `stream`: whether replies also come piece by piece. `reconnect`: whether a connection that
-        is lost is opened again.
+        is lost is opened again, and goes on where it was. `resume`: where an earlier one was.
         """
         options = {"stream": "true" if stream else "false"}
         if user_id is not None:
             options["user_id"] = user_id
         path = f"/api/v1/ws/sessions/{quote(session_id, safe='')}?{urlencode(options)}"
-        return Connection("ws" + self._url.removeprefix("http") + path, reconnect=reconnect)
+        return Connection(
+            "ws" + self._url.removeprefix("http") + path, reconnect=reconnect, resume=resume
+        )
 
     async def sessions(
         self, *, limit: int = 50, offset: int = 0, q: str | None = None

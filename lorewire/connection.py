@@ -1,12 +1,14 @@
 """A client's connection to a session: requests, replies, coming back when it is lost."""
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import orjson
@@ -41,6 +43,9 @@ MAX_UNREAD = 1_000  # messages kept for the first iteration, which may never com
 NORMAL_CLOSURE = 1000
 ABNORMAL_CLOSURE = 1006  # stands for a connection that ended without a close frame
 
+# The messages that tell of stored events: what `after` counts.
+STORED = ("query_received", "query_response", "session_updated", "session_deleted")
+
 T = TypeVar("T")
 
 
@@ -53,6 +58,15 @@ class Message:
     id: str | None = None  # of the request that it answers
     position: int | None = None  # in the log, of the stored event that it tells of
     view_position: int | None = None  # how far the view had read
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where a connection was when it ended."""
+
+    epoch: str  # of the log; positions mean nothing in another one
+    after: int  # the newest stored message that it has seen
+    graph_after: int | None = None  # how far its graph goes; None: it was told of no difference
 
 
 @dataclass(frozen=True)
@@ -73,25 +87,36 @@ class Connection:
 
     Iterating gives every message from the server in order, also those that answer requests made
     meanwhile, and ends when the connection is closed from here. A lost connection is opened again,
-    for as long as it takes; requests under way then raise ConnectionLostError, and a new
-    `connection_established` says that it is back. When it is over for good, everything raises the
+    for as long as it takes, and resumes: `connection_established` says that it is back, and what
+    was missed follows. A query under way is sent again and answered, since it is not run twice;
+    other requests raise ConnectionLostError. When it is over for good, everything raises the
     reason. Use it on one event loop, from as many tasks as you like.
     """
 
-    def __init__(self, url: str, *, reconnect: bool = True) -> None:
-        """`url` starts with ws:// or wss:// and names the session."""
+    def __init__(self, url: str, *, reconnect: bool = True, resume: Resume | None = None) -> None:
+        """`url` starts with ws:// or wss:// and names the session; `resume` says where an earlier
+        connection was.
+        """
         self._url = url
         self._reconnect = reconnect
+        self._at = resume
         self._socket: WebSocketClientConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._is_settled = asyncio.Event()  # connected, or over
         self._over: ClientError | None = None
         self._is_closing = False
         self._listeners: dict[str, Callable[[Message | ClientError], None]] = {}
+        self._queries: dict[str, bytes] = {}  # under way, by id: to be sent again
+        self._turns: dict[str, str] = {}  # of these: their ids by their turns
         self._inbox: asyncio.Queue[Message | None] = asyncio.Queue()
         self._is_iterated = False
         self.connection_id = ""  # as the server calls the present connection
         self.session_id = ""
+
+    @property
+    def resume(self) -> Resume | None:
+        """Where this connection is: for another one, of another process, that goes on from here."""
+        return self._at
 
     async def __aenter__(self) -> Self:
         """Connect; raises ServerUnreachableError or ConnectionClosedError."""
@@ -143,11 +168,10 @@ class Connection:
         if self._over is not None:
             raise self._over
         request_id = id or uuid4().hex
-        payload = orjson.dumps({"type": type, "data": data or {}, "id": request_id})
         try:
             if self._socket is None:
                 raise WebSocketClosedError
-            await self._socket.write_message(payload.decode())
+            await self._socket.write_message(_payload(type, data, request_id).decode())
         except WebSocketClosedError:
             raise ConnectionLostError(ABNORMAL_CLOSURE, "while sending") from None
         return request_id
@@ -172,15 +196,21 @@ class Connection:
         """Ask the agent and wait for its whole reply; `on_piece` gets the text as it comes.
 
         Raises RequestRefusedError where the query is refused. A turn that fails or is cancelled
-        is a reply that says so.
+        is a reply that says so. A connection that is lost meanwhile only takes longer.
         """
+        so_far = ""
 
         def accept(answer: Message) -> Reply | None:
+            nonlocal so_far
             if answer.type != "query_response":
                 return None
             if answer.data["partial"]:
-                if on_piece is not None:
-                    on_piece(answer.data["message"])
+                piece = answer.data["message"]
+                if answer.data["first_sequence"] == 1:  # also what came before a cut
+                    piece = piece.removeprefix(so_far)
+                so_far += piece
+                if on_piece is not None and piece:
+                    on_piece(piece)
                 return None
             return _reply(answer)
 
@@ -259,11 +289,19 @@ class Connection:
                     outcome.set_result(accepted)
 
         self._listeners[request_id] = listen
+        if type == "query" and self._reconnect:
+            self._queries[request_id] = _payload(type, data, request_id)
         try:
-            await self.send(type, data, request_id)
+            try:
+                await self.send(type, data, request_id)
+            except ConnectionLostError:
+                if request_id not in self._queries:
+                    raise
             result = await outcome
         finally:
             self._listeners.pop(request_id, None)
+            self._queries.pop(request_id, None)
+            self._turns = {turn: id for turn, id in self._turns.items() if id != request_id}
         if isinstance(result, ClientError):
             raise result
         return result
@@ -277,7 +315,7 @@ class Connection:
                 if self._is_closing or not self._reconnect or closed.code in FINAL_CODES:
                     raise closed
                 logger.info("%s Connecting again.", closed)
-                self._fail_requests(closed)
+                self._fail_requests(closed, but=self._queries)
                 await self._open_again()
         except ClientError as error:
             self._end(error)
@@ -306,17 +344,48 @@ class Connection:
         if message.type == "connection_established":
             self.connection_id = message.data["connection_id"]
             self.session_id = message.data["session_id"]
+        is_repeated = self._note_position(message)
+        listen = self._listener_of(message)
+        if listen is not None:
+            listen(message)
+        if is_repeated:
+            return
         if not self._is_iterated and self._inbox.qsize() >= MAX_UNREAD:
             self._inbox.get_nowait()
         self._inbox.put_nowait(message)
-        if message.id in self._listeners:
-            self._listeners[message.id](message)
+
+    def _listener_of(self, message: Message) -> Callable[[Message | ClientError], None] | None:
+        """Who waits for a message. After a cut, that of a turn may come without the id."""
+        request_id = message.id
+        turn_id = message.data.get("turn_id")
+        if request_id is None:
+            request_id = self._turns.get(turn_id) if turn_id else None
+        elif message.type == "query_received" and request_id in self._queries:
+            self._turns[message.data["turn_id"]] = request_id
+        return self._listeners.get(request_id) if request_id else None
+
+    def _note_position(self, message: Message) -> bool:
+        """Remember where to resume; returns whether the message was seen before."""
+        if message.type == "connection_established":
+            if not message.data["recovered"]:
+                assert message.position is not None
+                self._at = Resume(message.data["epoch"], message.position)
+            return False
+        at = self._at
+        assert at is not None, "no message comes before the connection is established"
+        if message.position is not None and message.id is not None and message.position <= at.after:
+            return True
+        if message.type == "graph_updated" and message.view_position is not None:
+            self._at = replace(at, graph_after=message.view_position)
+        elif message.position is not None and message.type in STORED:
+            self._at = replace(at, after=max(at.after, message.position))
+        return False
 
     async def _open(self) -> None:
         """Connect and take the first message."""
         try:
             socket = await websocket_connect(
-                HTTPRequest(self._url, connect_timeout=CONNECT_TIMEOUT_S),
+                HTTPRequest(self._url_now(), connect_timeout=CONNECT_TIMEOUT_S),
                 ping_interval=PING_INTERVAL_S,
                 ping_timeout=PING_TIMEOUT_S,
                 max_message_size=MAX_MESSAGE_BYTES,
@@ -340,7 +409,24 @@ class Connection:
             raise _closed(socket)
         self._socket = socket
         self._take(first)
+        with contextlib.suppress(WebSocketClosedError):  # it is opened once more
+            await self._send_again(socket)
         self._is_settled.set()
+
+    def _url_now(self) -> str:
+        at = self._at
+        if at is None:
+            return self._url
+        parameters: dict[str, str | int] = {"after": at.after, "epoch": at.epoch}
+        if at.graph_after is not None:
+            parameters["graph_after"] = at.graph_after
+        return f"{self._url}{'&' if '?' in self._url else '?'}{urlencode(parameters)}"
+
+    async def _send_again(self, socket: WebSocketClientConnection) -> None:
+        """Send the queries under way to a server that may have had them."""
+        for request_id, payload in list(self._queries.items()):
+            if request_id in self._listeners:
+                await socket.write_message(payload.decode())
 
     async def _open_again(self) -> None:
         backoff_s = FIRST_BACKOFF_S
@@ -353,9 +439,10 @@ class Connection:
             except (ServerUnreachableError, ConnectionLostError) as error:
                 logger.debug("%s", error)
 
-    def _fail_requests(self, error: ClientError) -> None:
-        for listen in list(self._listeners.values()):
-            listen(error)
+    def _fail_requests(self, error: ClientError, *, but: Collection[str] = ()) -> None:
+        for request_id, listen in list(self._listeners.items()):
+            if request_id not in but:
+                listen(error)
 
     def _end(self, reason: ClientError) -> None:
         if self._over is not None:
@@ -364,6 +451,10 @@ class Connection:
         self._is_settled.set()
         self._fail_requests(reason)
         self._inbox.put_nowait(None)
+
+
+def _payload(type: str, data: Mapping[str, Any] | None, request_id: str) -> bytes:
+    return orjson.dumps({"type": type, "data": data or {}, "id": request_id})
 
 
 def _closed(socket: WebSocketClientConnection) -> ConnectionClosedError:

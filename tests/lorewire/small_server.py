@@ -22,6 +22,10 @@ class SmallServer:
         self.opened = 0
         self.refuse_with: int | None = None  # a close code for those who connect
         self.received: list[dict[str, Any]] = []
+        self.resumed: list[list[str]] = []  # the `after` of each connection
+        self.cut: set[str] = (
+            set()
+        )  # ids of the queries that were answered by cutting the connection
         self.bodies: list[Any] = []
 
 
@@ -39,16 +43,32 @@ class SessionSocket(WebSocketHandler):
             self.close(self._server.refuse_with, "as told")
             return
         self._server.sockets.append(self)
-        self.tell("connection_established", connection_id=str(uuid4()), session_id=args[0])
+        self._position = int(self.get_query_argument("after", "0"))
+        self._server.resumed.append(self.get_query_arguments("after"))
+        self.tell(
+            "connection_established",
+            is_at_position=True,
+            connection_id=str(uuid4()),
+            session_id=args[0],
+            epoch="e",
+            recovered=self.get_query_argument("epoch", None) == "e",
+        )
 
     def tell(
-        self, type_: str, id_: str | None = None, *, stored: bool = False, **data: Any
+        self,
+        type_: str,
+        id_: str | None = None,
+        *,
+        stored: bool = False,
+        is_at_position: bool = False,
+        **data: Any,
     ) -> None:
         envelope: dict[str, Any] = {"type": type_, "data": data}
         if id_ is not None:
             envelope["id"] = id_
         if stored:
             self._position += 1
+        if stored or is_at_position:
             envelope["position"] = self._position
         self.write_message(orjson.dumps(envelope).decode())
 
@@ -71,7 +91,10 @@ class SessionSocket(WebSocketHandler):
                 self.tell("graph_response", id_, format="json", graph_data=_graph(nodes, edges))
             case "cancel":
                 self.tell("cancel_response", id_, turn_id=None, cancelled=False)
-            case "query" if data["message"] == "go away":
+            case "query" if data["message"] == "go away" and id_ not in self._server.cut:
+                self._server.cut.add(id_)
+                self.stream_of_bytes.close()
+            case "cut":
                 self.stream_of_bytes.close()
             case "query" if data["message"] == "never mind":
                 pass
@@ -87,8 +110,9 @@ class SessionSocket(WebSocketHandler):
     def _reply(self, query: str, id_: str | None) -> None:
         turn: dict[str, Any] = {"turn_id": str(uuid4())}
         self.tell("query_received", id_, stored=True, message=query, connection_id="x", **turn)
-        for sequence, piece in enumerate(("You said ", query)):
-            self.tell("query_response", id_, message=piece, partial=True, sequence=sequence, **turn)
+        for number, piece in enumerate(("You said ", query), 1):
+            data: dict[str, Any] = {"message": piece, "partial": True, "first_sequence": number}
+            self.tell("query_response", id_, **data, sequence=number, **turn)
         self.tell(
             "query_response",
             id_,

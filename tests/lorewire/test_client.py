@@ -89,7 +89,7 @@ async def test_iterating_sees_every_message_also_those_that_answer_requests(
         "query_response",
         "pong",
     ]
-    assert [message.position for message in seen] == [None, 1, None, None, 2, None]
+    assert [message.position for message in seen] == [0, 1, None, None, 2, None]
 
 
 async def test_iterating_ends_when_the_connection_is_closed_from_here(client: Client) -> None:
@@ -141,17 +141,39 @@ async def test_a_connection_comes_back_after_a_close_code_that_allows_it(
     assert server.opened == 2
 
 
-async def test_a_cut_connection_fails_the_query_under_way_and_comes_back(
+async def test_a_query_survives_a_cut_connection(server: SmallServer, client: Client) -> None:
+    async with client.connect("s1") as connection:
+        first = await connection.ask("hello")
+        reply = await connection.ask("go away")
+
+    assert reply.text == "You said go away"
+    sent = [one for one in server.received if one["data"].get("message") == "go away"]
+    assert len(sent) == 2
+    assert sent[0] == sent[1]
+    assert server.resumed == [[], [str(first.position)]]
+
+
+async def test_other_requests_under_way_fail_with_the_connection(
     server: SmallServer, client: Client
 ) -> None:
     async with client.connect("s1") as connection:
         with pytest.raises(ConnectionLostError, match="1006"):
-            await connection.ask("go away")
+            await connection.request("cut")
         reply = await connection.ask("hello")
-        types = [(await anext(connection)).type for _ in range(2)]
 
     assert reply.text == "You said hello"
-    assert types == ["connection_established", "connection_established"]
+
+
+async def test_another_connection_goes_on_where_an_earlier_one_was(
+    server: SmallServer, client: Client
+) -> None:
+    async with client.connect("s1") as connection:
+        reply = await connection.ask("hello")
+    async with client.connect("s1", resume=connection.resume) as again:
+        first = await anext(again)
+
+    assert first.data["recovered"] is True
+    assert server.resumed[1] == [str(reply.position)]
 
 
 async def test_a_connection_waits_for_a_server_that_refuses_for_a_while(

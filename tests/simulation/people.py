@@ -9,6 +9,9 @@ import orjson
 from tornado.httpclient import HTTPClientError
 from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, websocket_connect
 
+from actors.stored_messages import message_of
+from events.log import Log, Recorded
+
 GONE = (OSError, WebSocketClosedError, HTTPClientError, TimeoutError)
 HANDSHAKE_S = 10.0
 
@@ -52,10 +55,14 @@ class Person:
         try:
             async with asyncio.timeout(HANDSHAKE_S):
                 socket = await websocket_connect(address)
-                payload = await socket.read_message()
         except GONE:
             return
+        payload = None
+        with contextlib.suppress(*GONE):
+            async with asyncio.timeout(HANDSHAKE_S):
+                payload = await socket.read_message()
         if payload is None:
+            socket.close()
             return
         self._greet(orjson.loads(payload))
         self._socket = socket
@@ -104,6 +111,7 @@ class Person:
                 self._hear(orjson.loads(payload))
         finally:
             self._socket = None
+            socket.close()  # releases what Tornado holds for it
 
     def _hear(self, message: dict[str, Any]) -> None:
         position, data = message.get("position"), message["data"]
@@ -119,3 +127,23 @@ class Person:
             self.accepted[data["message"]] = position
         elif message["type"] == "query_response" and not data["partial"]:
             self.ended[data["turn_id"]] = position
+
+
+def what_was_said(database_url: str, people: list[Person]) -> dict[str, list[tuple[int, str]]]:
+    """The messages that the log holds for each person, since it came for the first time."""
+    log = Log(database_url)
+    try:
+        said: dict[str, list[tuple[int, str]]] = {}
+        for person in people:
+            said[person.name] = []
+            after = person.since
+            while items := log.read_session(person.session_id, after=after, limit=1000):
+                for one in items:
+                    assert isinstance(one, Recorded)
+                    message = message_of(one.event, one.position)
+                    if message is not None and person.since:
+                        said[person.name].append((one.position, message.type))
+                after = items[-1].position
+        return said
+    finally:
+        log.close()

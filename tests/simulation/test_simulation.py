@@ -13,8 +13,6 @@ from uuid import UUID
 
 import pytest
 
-from actors.stored_messages import message_of
-from events.log import Log, Recorded
 from tests.faults.world import (
     Database,
     Serving,
@@ -26,7 +24,7 @@ from tests.faults.world import (
     until_sound,
 )
 from tests.scripted_model import ScriptedModel
-from tests.simulation.people import Person
+from tests.simulation.people import Person, what_was_said
 
 SEEDS = (1, 2026)
 STEPS = 1_500
@@ -224,23 +222,3 @@ def until_sound_now(world: World) -> bool:
     from tests.faults.world import problems
 
     return any("never ended" in problem for problem in problems(world.database.url, []))
-
-
-def what_was_said(database_url: str, people: list[Person]) -> dict[str, list[tuple[int, str]]]:
-    """The messages that the log holds for each person, since it came for the first time."""
-    log = Log(database_url)
-    try:
-        said: dict[str, list[tuple[int, str]]] = {}
-        for person in people:
-            said[person.name] = []
-            after = person.since
-            while items := log.read_session(person.session_id, after=after, limit=1000):
-                for one in items:
-                    assert isinstance(one, Recorded)
-                    message = message_of(one.event, one.position)
-                    if message is not None and person.since:
-                        said[person.name].append((one.position, message.type))
-                after = items[-1].position
-        return said
-    finally:
-        log.close()
