@@ -1,11 +1,21 @@
 """What Lorewire is to pip: its packages, what they need, and the `lorewire` command."""
 
+import os
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).parent
+PAGE = ROOT / "web" / "static" / "index.html"
+PAGE_MISSING = (
+    "The page is not built, and would be missing from the package. Build it with `make page`"
+    " (which needs Node.js 20.19 or newer, or gets one), or set LOREWIRE_WITHOUT_PAGE=1 for a"
+    " server that has none."
+)
 ROOMS = ("lorewire", "web", "actors", "events", "projections", "language", "migrations")
 
 
@@ -22,6 +32,33 @@ def long_description() -> str:
     """The README, where the tree has one."""
     readme = ROOT / "README.md"
     return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+def require_page() -> None:
+    """Refuse to pack a server whose page is missing, unless that is wanted."""
+    if not PAGE.exists() and not os.environ.get("LOREWIRE_WITHOUT_PAGE"):
+        raise SystemExit(PAGE_MISSING)
+
+
+class BuildWithPage(build_py):  # type: ignore[misc]  # setuptools has no types
+    """Packs the page as it is built now."""
+
+    def run(self) -> None:
+        """Called for a wheel; for an editable install, too, which serves the tree's own page."""
+        if not self.editable_mode:
+            require_page()
+            # Names of built files change with their content: older ones would stay beside them.
+            shutil.rmtree(Path(self.build_lib, "web", "static"), ignore_errors=True)
+        super().run()
+
+
+class SourcesWithPage(sdist):  # type: ignore[misc]
+    """Sources that can be installed without Node.js."""
+
+    def run(self) -> None:
+        """Called for an sdist."""
+        require_page()
+        super().run()
 
 
 setup(
@@ -48,6 +85,7 @@ setup(
         "migrations": ["script.py.mako"],
         "web": ["static/**"],
     },
+    cmdclass={"build_py": BuildWithPage, "sdist": SourcesWithPage},
     entry_points={"console_scripts": ["lorewire = lorewire.cli:app"]},
     install_requires=[
         "alembic>=1.20,<2",

@@ -35,6 +35,7 @@ class Connection:
         stream_partials: bool,
         remote: str,
         user_agent: str,
+        server: int,
         send: Callable[[Message, str | None], None],
         drained: Callable[[], Awaitable[None]],
         close_socket: Callable[[int, str], None],
@@ -48,6 +49,7 @@ class Connection:
             stream=stream_partials,
             remote=remote,
             user_agent=user_agent,
+            server=server,
         )
         self._opened_at = time.monotonic()
         self._unstored: list[Any] = []

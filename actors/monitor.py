@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import prometheus_client
 import psutil
 
 from actors.loop_actor import LoopActor
@@ -16,6 +17,10 @@ from projections.learning_queue import NOTHING_WAITS, LearningQueue
 from projections.positions import Positions
 
 logger = logging.getLogger(__name__)
+
+TURNS_RUNNING = prometheus_client.Gauge(
+    "lorewire_turns_running", "Turns whose reply is being written"
+)
 
 MIN_INTERVAL_S = 0.1  # at most ten updates a second, however fast the counts change
 
@@ -180,6 +185,7 @@ class MonitorActor(LoopActor):
                 )
             case TurnsRunning():
                 self._turns += message.change
+                TURNS_RUNNING.set(self._turns)
                 self._tell_if_idle()
                 self._update_soon()
             case TellWhenIdle():

@@ -82,7 +82,10 @@ def parse_moment(value: object) -> object:
         except ValueError:
             moment = None
         if moment is not None and moment.tzinfo is not None:
-            return moment.astimezone(UTC)
+            try:
+                return moment.astimezone(UTC)
+            except OverflowError:
+                pass  # in UTC, its year would be 0 or 10000
     raise ValueError("expected a time such as 2026-01-31T12:00:00Z")
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from psycopg_pool import AsyncConnectionPool
 
+from actors.servers import Presence
 from events.journal import Journal
 from events.log import Log
 from language.chat import ChatModel
@@ -25,6 +26,7 @@ class Services:
     log: Log
     journal: Journal
     epoch: str  # of the log
+    presence: Presence
     pool: AsyncConnectionPool
     sessions: SessionsView
     memory: MemoryView

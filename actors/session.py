@@ -184,7 +184,7 @@ class SessionActor(LoopActor):
                 return None
             if isinstance(message, ASKED):
                 raise refusal from error
-            logger.warning("Session %s could not handle %s: %s", self._id, message, error)
+            logger.warning("Could not handle %s: %s", message, error, extra=self._about())
             return None
         except Exception as error:
             if isinstance(message, ASKED):
@@ -294,10 +294,8 @@ class SessionActor(LoopActor):
         self._audience.join(connection, is_behind=is_recovered)
         self._monitor.tell(ConnectionJoined(self._id, connection.id, connection.user_id))
         logger.info(
-            "Connection %s of user %s opened, session %s",
-            connection.id,
-            connection.user_id,
-            self._id,
+            "Connection opened",
+            extra=self._about(connection=connection.id, user=connection.user_id),
         )
         if resume is not None and is_recovered:
             await self._catch_up(CatchUp(connection, resume, resume.after))
@@ -325,7 +323,8 @@ class SessionActor(LoopActor):
                 return
             updates = await missed_by_views(self._services, self._id, behind.resume, **self._pushed)
         except (*VIEWS_UNREACHABLE, *DATABASE_UNREACHABLE) as error:
-            logger.warning("Connection %s can't catch up yet: %s", connection.id, error)
+            about = self._about(connection=connection.id)
+            logger.warning("A connection can't catch up yet: %s", error, extra=about)
             behind = CatchUp(connection, behind.resume, after)
             asyncio.get_running_loop().call_later(RETRY_PUSH_S, self._tell_self, behind)
             return
@@ -357,17 +356,23 @@ class SessionActor(LoopActor):
         connection.record_closed(self._services, message.code, message.reason)
         self._monitor.tell(ConnectionLeft(self._id, connection.id, message.code))
         logger.info(
-            "Connection %s closed with %d %s, session %s",
-            connection.id,
-            message.code,
-            message.reason,
-            self._id,
+            "Connection closed: %s",
+            message.reason or "the client has left",
+            extra=self._about(connection=connection.id, code=message.code),
         )
 
     def _close_connections(self, code: int, reason: str) -> None:
         for connection in self._audience:
             connection.close_socket(code, reason)
             self._disconnect(Disconnected(connection, code, reason))
+
+    def _about(self, **what: Any) -> dict[str, Any]:
+        """What a line of the log is about."""
+        known = {"session": self._id, "position": self._live.position, **what}
+        return {
+            name: value if isinstance(value, int | str) else str(value)
+            for name, value in known.items()
+        }
 
     def _say(self, type_: str, /, **data: Any) -> Message:
         return session_message(self._id, type_, **data)
@@ -478,6 +483,8 @@ class SessionActor(LoopActor):
         position: int,
     ) -> None:
         turn_id = event.turn_id
+        kind = type(event).__name__.removeprefix("Reply").lower()
+        logger.info("Turn %s", kind, extra=self._about(turn=turn_id, position=position))
         query = self._queries.pop(turn_id, None)
         if query is not None and isinstance(event, Session.ReplyCompleted):
             assert self._past is not None
@@ -555,7 +562,7 @@ class SessionActor(LoopActor):
             session.start_reply()
 
     async def _fail_interrupted_turn(self, turn_id: UUID) -> None:
-        logger.warning("Turn %s of session %s was interrupted", turn_id, self._id)
+        logger.warning("Turn interrupted by the end of a server", extra=self._about(turn=turn_id))
         await self._commit_and_go_on(
             lambda session: session.fail_reply(
                 turn_id,
@@ -694,7 +701,8 @@ class SessionActor(LoopActor):
                     )
                 )
             except LogUnavailableError:
-                logger.warning("Turn %s ends as failed at the next start", turn.turn_id)
+                about = self._about(turn=turn.turn_id)
+                logger.warning("Turn ends as failed at the next start", extra=about)
         self._audience.refuse_listeners(RefusedError(Code.UNAVAILABLE, sentence))
         self._close_connections(Close.RESTARTING, "server restarting")
         self._stop_soon()
@@ -722,9 +730,7 @@ class SessionActor(LoopActor):
         return True
 
     def _give_up(self, error: BaseException | None) -> None:
-        logger.error(
-            "Session %s failed after position %d: %s", self._id, self._live.position, error
-        )
+        logger.error("Session failed: %s", error, extra=self._about())
         self._drop_turn()
         self._audience.refuse_listeners(
             RefusedError(Code.INTERNAL, "The server made a mistake. Ask again.")

@@ -31,6 +31,7 @@ def message_of(event: SessionAggregate.Event, position: int) -> Message | None:
                     "message": event.message,
                     "context": event.context,
                     "connection_id": event.cause.connection_id,
+                    "user_id": event.cause.user_id,
                 },
             )
         case Session.ReplyCompleted():
@@ -43,6 +44,7 @@ def message_of(event: SessionAggregate.Event, position: int) -> Message | None:
                     "model": event.model,
                     "usage": event.usage,
                     "recalled": event.recalled,
+                    "facts": event.facts,
                 },
             )
         case Session.ReplyFailed():

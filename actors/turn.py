@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from prometheus_client import Counter, Histogram
+
 from actors.messages import PieceArrived, ReplyArrived, TurnFailed
 from actors.patience import VIEWS_UNREACHABLE, patiently
 from actors.protocol import Code
@@ -24,6 +26,18 @@ logger = logging.getLogger(__name__)
 RECALLED_ENTRIES = 8  # what a small model can still make use of
 RECALLED_FACTS = 12
 RECALL_WAITS_S = 2.0  # the view is some 10 ms behind; a projector that has just started, a second
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+FIRST_TOKEN_SECONDS = Histogram(
+    "lorewire_model_first_token_seconds",
+    "From asking the model to the first piece of its reply",
+    buckets=_SECONDS,
+)
+REPLY_SECONDS = Histogram(
+    "lorewire_model_reply_seconds", "From asking the model to its whole reply", buckets=_SECONDS
+)
+TOKENS = Counter("lorewire_model_tokens", "Tokens that the model has counted for turns", ["kind"])
+TURNS = Counter("lorewire_turns", "Turns that have ended, as what", ["outcome"])
 
 
 @dataclass(frozen=True)
@@ -70,10 +84,12 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
     """
     turn_id = context.query.turn_id
     started = time.monotonic()
+    outcome = "cancelled"
     try:
         prompt, facts = await patiently(lambda: _write_prompt(context, services))
         pieces: list[str] = []
         finished: Finished | None = None
+        asked_at = time.monotonic()
         async for part in services.model.stream(
             prompt.messages,
             max_tokens=context.domain.max_reply_tokens,
@@ -82,9 +98,16 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
             if isinstance(part, Finished):
                 finished = part
             else:
+                if not pieces:
+                    FIRST_TOKEN_SECONDS.observe(time.monotonic() - asked_at)
                 pieces.append(part)
                 tell(PieceArrived(turn_id, part))
         assert finished is not None, "a stream that ends well ends with Finished"
+        REPLY_SECONDS.observe(time.monotonic() - asked_at)
+        if finished.usage is not None:
+            for kind, count in vars(finished.usage).items():
+                TOKENS.labels(kind.removesuffix("_tokens")).inc(count)
+        outcome = "completed"
         tell(
             ReplyArrived(
                 turn_id,
@@ -97,13 +120,21 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
             )
         )
     except VIEWS_UNREACHABLE:
+        outcome = Code.UNAVAILABLE
         sentence = "The session's memory can't be read. Ask again in a moment."
-        tell(TurnFailed(turn_id, Code.UNAVAILABLE, sentence))
+        tell(TurnFailed(turn_id, outcome, sentence))
     except ModelUnavailableError as error:
-        tell(TurnFailed(turn_id, Code.MODEL_UNAVAILABLE, str(error)))
+        outcome = Code.MODEL_UNAVAILABLE
+        tell(TurnFailed(turn_id, outcome, str(error)))
     except Exception:
-        logger.exception("Turn %s of session %s failed", turn_id, context.query.session_id)
-        tell(TurnFailed(turn_id, Code.INTERNAL, "The server made a mistake. Ask again."))
+        outcome = Code.INTERNAL
+        logger.exception(
+            "A turn failed",
+            extra={"session": str(context.query.session_id), "turn": str(turn_id)},
+        )
+        tell(TurnFailed(turn_id, outcome, "The server made a mistake. Ask again."))
+    finally:
+        TURNS.labels(outcome).inc()
 
 
 async def _write_prompt(context: TurnContext, services: Services) -> tuple[Prompt, tuple[str, ...]]:

@@ -23,7 +23,7 @@ import psycopg
 from tornado.httpclient import AsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from bench.common import instant_model, lorewire, median, postgres, table
+from bench.common import instant_model, lorewire, median, open_session, postgres, table
 from bench.sockets import session_path
 from events.log import Log
 from events.session import Session, SessionConfig
@@ -39,6 +39,7 @@ WORDS = (10, 60)  # of an entry: 230 bytes in the middle
 SEARCHES = 200
 WAKES = 5
 OTHER_SESSION_ENTRIES = 1_000  # what the rest of the table consists of
+PATIENCE_S = 30.0
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -56,7 +57,10 @@ def main() -> None:
         migrate(database_url)
         texts = invented_texts(max(sizes))
         session_ids = fill(database_url, texts, sizes, options.entries, embedder)
-        settings = {"embedder": options.embedder, "record_reads": "none"}
+        settings: dict[str, int | str] = {
+            **{"embedder": options.embedder, "record_reads": "none"},
+            **{"messages_per_s": 100_000},  # searches and pings come one after the other
+        }
         with lorewire(database_url, model_url, core=None, **settings) as (port, _):
             rows = asyncio.run(measure(port, dict(zip(session_ids, sizes, strict=True)), texts))
     table(
@@ -162,7 +166,7 @@ async def measure(
     """A row of the table for each session."""
     dice = random.Random(11)
     rows: list[tuple[object, ...]] = []
-    other = await connect(port, next(iter(sessions)))
+    other = await connect(port, UUID(open_session(port)))  # its own: it keeps its session awake
     for session_id, size in sessions.items():
         queries = [
             " ".join(dice.sample(texts[dice.randrange(size)].split(), 6)) for _ in range(SEARCHES)
@@ -225,13 +229,14 @@ async def longest_ping_ms(socket: WebSocketClientConnection, is_over: asyncio.Ev
 
 async def put_to_sleep(port: int) -> None:
     """Have the server forget the sessions that nobody is connected to."""
-    while True:
-        answer = await AsyncHTTPClient().fetch(
-            f"http://127.0.0.1:{port}/api/v1/sessions/cleanup", method="POST", body=""
-        )
-        if orjson.loads(answer.body)["cleaned_count"]:
-            return
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            answer = await AsyncHTTPClient().fetch(
+                f"http://127.0.0.1:{port}/api/v1/sessions/cleanup", method="POST", body=""
+            )
+            if orjson.loads(answer.body)["cleaned_count"]:
+                return
+            await asyncio.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,17 @@ class Connection(SessionAggregate):
     class ConnectionOpened(SessionAggregate.Event, Aggregate.Created):
         """A client connected to the session."""
 
+        class_version = 2
+
         stream: bool  # False: this client wants no partial replies
         remote: str  # the client's address as the server saw it
         user_agent: str  # as the client gave it, at most 200 characters
+        server: int  # the number of the server that it is on; 0: from before they had numbers
+
+        @staticmethod
+        def upcast_v1_v2(state: dict[str, Any]) -> None:
+            """Servers have numbers now."""
+            state["server"] = 0
 
     class MemorySearched(SessionAggregate.Event):
         """Somebody searched what was said."""
@@ -85,7 +93,14 @@ class Connection(SessionAggregate):
 
     @classmethod
     def open(
-        cls, *, session_id: UUID, user_id: str, stream: bool, remote: str, user_agent: str
+        cls,
+        *,
+        session_id: UUID,
+        user_id: str,
+        stream: bool,
+        remote: str,
+        user_agent: str,
+        server: int = 0,
     ) -> "Connection":
         """A client has connected."""
         connection_id = cls.create_id()
@@ -97,6 +112,7 @@ class Connection(SessionAggregate):
             stream=stream,
             remote=remote,
             user_agent=user_agent[:200],
+            server=server,
         )
 
     def record(self, read: type[SessionAggregate.Event], *, cause: Cause, **what: Any) -> None:

@@ -52,6 +52,13 @@ _READ_SHARD = f"""
         ORDER BY notification_id LIMIT %(limit)s
     ) AS own ON true ORDER BY own.notification_id
 """
+_IS_UNCLOSED = """
+    topic = 'ConnectionOpened' AND notification_id > %s AND NOT EXISTS (
+        SELECT FROM lorewire_events AS later
+        WHERE later.originator_id = lorewire_events.originator_id
+        AND later.topic = 'ConnectionClosed'
+    )
+"""
 _MAX_POSITION = 2**63 - 1
 
 
@@ -190,6 +197,10 @@ class Log(Application[UUID]):
             (session_id, after, list(topics)),
             limit,
         )
+
+    def read_unclosed(self, *, after: int, limit: int) -> list[Recorded | Unreadable]:
+        """`ConnectionOpened` of connections that are open, or whose server has died, in order."""
+        return self._read(_IS_UNCLOSED, (after,), limit)
 
     def read_stream_backwards(self, stream_id: UUID, *, limit: int) -> Iterator[Any]:
         """The newest events of one stream, newest first."""

@@ -22,6 +22,7 @@ RETRIES = 2  # of a request that fails; after that, who asked decides
 QUERY_TIMEOUT_S = 2.0  # somebody waits, and words alone find most of it
 QUERY_PAUSE_S = 5.0  # after a failure, searches do not wait for the endpoint again
 MIN_CHARACTERS = 200  # a shorter text that is refused is not refused for its length
+PROBE = "Lorewire"  # what any embedding model takes
 MAX_KEPT = 4096  # vectors from a call that broke off, for when it is tried again
 
 _REFUSED = frozenset({400, 413, 422})  # the request itself
@@ -83,6 +84,7 @@ class EndpointEmbedder:
         """One row for each text. Raises EmbeddingUnavailableError.
 
         What had come before an error is kept: the next call with the same texts asks for the rest.
+        A text that the server refuses, though it takes others, is a row of zeros.
         """
         rows: list[NDArray[np.float32]] = []
         for first in range(0, len(texts), BATCH_TEXTS):
@@ -113,7 +115,7 @@ class EndpointEmbedder:
         Blocks for as long as a query may.
         """
         try:
-            self._ask(self._for_queries, ["Lorewire"])
+            self._ask(self._for_queries, [PROBE])
         except EmbeddingUnavailableError as error:
             return str(error)
         return None
@@ -144,8 +146,19 @@ class EndpointEmbedder:
                 halves = self._ask(client, texts[:middle]), self._ask(client, texts[middle:])
                 return np.concatenate(halves)
             if len(texts[0]) < MIN_CHARACTERS:
-                raise EmbeddingUnavailableError(str(refused)) from refused.__cause__
+                self._blame(client, texts[0], refused)
+                return np.zeros((1, self.dimensions), np.float32)
             return self._ask(client, [texts[0][: len(texts[0]) // 2]])
+
+    def _blame(self, client: openai.OpenAI, text: str, refused: "_RefusedError") -> None:
+        """A text was refused. Raises EmbeddingUnavailableError where any text is."""
+        if client is self._for_queries:
+            raise EmbeddingUnavailableError(str(refused)) from refused
+        try:
+            self._request(client, [PROBE])
+        except _RefusedError:
+            raise EmbeddingUnavailableError(str(refused)) from refused
+        logger.warning("A text of %s characters has no vector: %s", len(text), refused)
 
     def _request(self, client: openai.OpenAI, texts: Sequence[str]) -> Vectors:
         try:

@@ -21,6 +21,7 @@ from tornado.netutil import bind_sockets
 from actors.directory import SessionDirectory
 from actors.messages import Wake
 from actors.monitor import MonitorActor
+from actors.servers import Presence, bury_dead_servers
 from actors.services import Services
 from actors.view_watch import watch_views
 from events.journal import Journal
@@ -31,6 +32,7 @@ from lorewire import __version__
 from lorewire.database import database, migrate
 from lorewire.drain import Haste, drain
 from lorewire.embedder import load_embedder
+from lorewire.loop_lag import watch_loop_lag
 from lorewire.processes import ChildProcess
 from lorewire.settings import Settings
 from projections.graph import GraphView
@@ -75,6 +77,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
                 "DATABASE_URL": database_url,
                 "LOREWIRE_MODEL_URL": model_url,
                 "LOREWIRE_MODEL": model_name,
+                "LOREWIRE_LOG_FORMAT": settings.log_format,
+                "LOREWIRE_LOG_LEVEL": settings.log_level,
             },
         )
         await projector.start()
@@ -105,6 +109,9 @@ async def wired(
         journal = Journal(log, timeout_s=settings.journal_timeout_s)
         stack.push_async_callback(asyncio.to_thread, journal.stop)
         pool = await stack.enter_async_context(_view_pool(database_url))
+        presence = Presence(database_url)
+        await presence.enter()
+        stack.push_async_callback(presence.leave)
         model = _chat_model(settings, model_url, model_name)
         stack.push_async_callback(model.close)
         sparql = SparqlEngine()
@@ -113,6 +120,7 @@ async def wired(
             log=log,
             journal=journal,
             epoch=await asyncio.to_thread(log.epoch),
+            presence=presence,
             pool=pool,
             sessions=SessionsView(pool),
             memory=MemoryView(pool),
@@ -146,6 +154,9 @@ async def wired(
         for work in (
             watch_views(database_url, pool, directory),
             _end_interrupted_turns(services, directory),
+            watch_loop_lag(),
+            presence.keep(),
+            bury_dead_servers(database_url, log, journal),
         ):
             stack.push_async_callback(_cancel, asyncio.create_task(work))
         yield directory, monitor

@@ -65,10 +65,11 @@ def project(
         int | None, typer.Option(help="Parts of the sessions, for as many projectors.")
     ] = None,
     retry: Annotated[bool, typer.Option(help="Try again what was set aside, and end.")] = False,
+    log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
     child: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Keep the views up to date: what `serve` starts, for a machine of its own."""
-    settings = _settings(shards=shards)
+    settings = _settings(shards=shards, log_format=log_format)
     from lorewire.database import database
     from lorewire.projector import project, retry_all
 

@@ -152,26 +152,35 @@ async def _embedding(settings: Settings) -> Finding:
         embedder.close()
         if problem:
             return Finding("embedding", False, problem)
-    name = embedder.name if embedder else "none"
-    made_with = await _made_with(settings.database_url) if settings.database_url else None
-    if made_with not in (None, name):
-        text = (
-            f"{name}, but memory's vectors were made with {made_with}: search goes by words "
-            "alone. Run `lorewire rebuild memory`."
-        )
+    name = embedder.name if embedder else None
+    problem = await _foreign_vectors(settings.database_url, name) if settings.database_url else None
+    if problem:
+        text = f"{name or 'none'}, but {problem}. Run `lorewire rebuild memory`."
         return Finding("embedding", False, text)
-    return Finding("embedding", True, name)
+    return Finding("embedding", True, name or "none")
 
 
-async def _made_with(url: str) -> str | None:
-    """The embedder of the vectors in memory; None where there are none, or nothing can be said."""
+async def _foreign_vectors(url: str, embedder: str | None) -> str | None:
+    """What is wrong with the vectors in memory, if anything is, and if that can be said."""
     try:
         async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as conn:
-            found = await conn.execute("SELECT made_with FROM lorewire_views WHERE name = 'memory'")
+            found = await conn.execute(
+                "SELECT made_with, EXISTS (SELECT FROM memory_entries"
+                "  WHERE version = view.version AND embedding IS NULL)"
+                " FROM lorewire_views AS view WHERE name = 'memory'"
+            )
             row = await found.fetchone()
     except psycopg.Error:
         return None  # what is wrong with the database is said elsewhere
-    return row[0] if row else None
+    if row is None:
+        return None
+    made_with, lacks_vectors = row
+    if made_with not in (None, embedder):
+        return f"memory's vectors were made with {made_with}: search goes by words alone"
+    if embedder is not None and lacks_vectors:
+        what = "memory has no vectors" if made_with is None else "some of memory has no vectors"
+        return f"{what}: search finds it by words alone"
+    return None
 
 
 def _loads(subject: str, load: Callable[[], object], error_class: type[Exception]) -> Finding:

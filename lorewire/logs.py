@@ -1,4 +1,7 @@
-"""How the program logs: one line a fact, to standard error, as text or JSON."""
+"""How the program logs: one line a fact, to standard error, as text or JSON.
+
+A line of text says the same as one of JSON: what happened, and what it is about as `name=value`.
+"""
 
 import logging
 import sys
@@ -18,6 +21,9 @@ CHATTY = (
     "wordllama",
 )
 
+# What a fact is about, by `extra={...}` of the standard library's loggers.
+FIELDS = ("session", "connection", "user", "turn", "position", "code", "duration_ms")
+
 
 def configure_logging(level: str, log_format: str) -> None:
     """Send structlog's and the standard library's loggers the same way.
@@ -28,6 +34,7 @@ def configure_logging(level: str, log_format: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(FIELDS),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]

@@ -232,10 +232,11 @@ class MemoryProjection:
         return [data[start:end] for start, end in pairwise(ends)]
 
     def _may_embed(self, curs: Cursor[DictRow], name: str, version: int) -> bool:
-        """Whether the version's vectors are this embedder's; its first ones make them so."""
+        """Whether the version's vectors are this embedder's; its first entries make them so."""
         curs.execute(
-            "UPDATE lorewire_views SET made_with = %s"
-            " WHERE name = 'memory' AND version = %s AND made_with IS NULL",
+            "UPDATE lorewire_views AS view SET made_with = %s"
+            " WHERE name = 'memory' AND version = %s AND made_with IS NULL"
+            " AND NOT EXISTS (SELECT FROM memory_entries WHERE version = view.version)",
             (name, version),
         )
         curs.execute("SELECT version, made_with FROM lorewire_views WHERE name = 'memory'")
@@ -249,7 +250,7 @@ class MemoryProjection:
                 "The vectors in memory were made with %s, and the embedder is %s now. What is said "
                 "from now on gets no vector, and search goes by words alone, until somebody runs "
                 "`lorewire rebuild memory`.",
-                *(row["made_with"], name),
+                *(row["made_with"] or "no embedder", name),
             )
         return False
 

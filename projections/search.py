@@ -26,8 +26,8 @@ MAX_CACHED_WORDS = 50_000  # of all sessions; most words of a language come agai
 _WORD = re.compile(r"[^\W_]+(?:['\u2019.-][^\W_]+)*")  # as `content_stems` sees words
 
 # What part meaning took in a search: "used"; "not_asked", by the kind of search, or by a query
-# without a word; "none": there are no vectors; "rebuild_needed": they are another embedder's;
-# "unavailable": the embedder does not answer.
+# without a word; "none": there is no embedder, or nothing to find; "rebuild_needed": what was said
+# has another embedder's vectors, or none; "unavailable": the embedder does not answer.
 Meaning = Literal["used", "not_asked", "none", "rebuild_needed", "unavailable"]
 
 
@@ -150,7 +150,7 @@ class MemoryIndex:
     ) -> tuple[NDArray[np.float32] | None, Meaning]:
         if kind == "keyword":
             return None, "not_asked"
-        if self._embedder is None or made_with is None:
+        if self._embedder is None or not self._index.entries:
             return None, "none"
         if made_with != self._embedder.name:
             return None, "rebuild_needed"

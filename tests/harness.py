@@ -17,7 +17,9 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from actors.directory import SessionDirectory
 from language.domains import load_domains
+from language.embedding import Embedder
 from lorewire.app import wired
+from lorewire.embedder import load_embedder
 from lorewire.settings import Settings
 from projections.runner import Projector
 from tests.scripted_model import MODEL, ScriptedModel
@@ -94,6 +96,7 @@ class Socket:
         stream = self._connection.stream
         assert stream is not None
         stream.close()
+        self._connection.close()  # releases what Tornado holds for it
 
 
 @dataclass
@@ -181,11 +184,11 @@ async def running_server(
     database_url: str, *, with_projector: bool = True, port: int = 0, **settings: Any
 ) -> AsyncIterator[Server]:
     """A server on a migrated database, on a port of loopback (0: a free one)."""
-    options = {"embedder": "none", "monitor_interval_s": 0.5, **settings}
+    options = Settings(**{"embedder": "none", "monitor_interval_s": 0.5, **settings})
     async with (
-        _projector(database_url) if with_projector else nullcontext(),
+        _projector(database_url, load_embedder(options)) if with_projector else nullcontext(),
         ScriptedModel() as model,
-        wired(Settings(**options), database_url, model_url=model.url, model_name=MODEL) as (
+        wired(options, database_url, model_url=model.url, model_name=MODEL) as (
             directory,
             monitor,
         ),
@@ -208,9 +211,9 @@ async def running_server(
 
 
 @asynccontextmanager
-async def _projector(database_url: str) -> AsyncIterator[None]:
+async def _projector(database_url: str, embedder: Embedder | None) -> AsyncIterator[None]:
     stop = threading.Event()
-    projector = Projector(database_url, domains=load_domains(), embedder=None)
+    projector = Projector(database_url, domains=load_domains(), embedder=embedder)
     thread = threading.Thread(target=projector.run, args=(stop,), daemon=True)
     thread.start()
     try:

@@ -39,6 +39,7 @@ from web.frames import ChunkedProtocol
 from web.life import Pulse
 from web.outbox import Outbox
 from web.parameters import flag, integer, user_id
+from web.traffic import TRAFFIC
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Socket(WebSocketHandler):
 
     def send(self, message: Message, request_id: str | None = None) -> None:
         """Send one message; does nothing where the client is gone."""
+        TRAFFIC.sent += 1
         self.outbox.send(message, request_id)
 
     def on_too_slow(self) -> None:
@@ -165,7 +167,7 @@ class SessionSocket(Socket):
             self.close(code, str(error)[:MAX_REASON_CHARS])
         except Exception:
             self._connection = None
-            logger.exception("A connection to session %s failed", session_id)
+            logger.exception("A connection failed", extra={"session": str(session_id)})
             self.close(Close.INTERNAL, "internal fault")
 
     def _make_connection(self, session_id: UUID) -> Connection:
@@ -175,6 +177,7 @@ class SessionSocket(Socket):
             stream_partials=flag(self, "stream", default=True),
             remote=self.request.remote_ip or "",
             user_agent=self.request.headers.get("User-Agent", ""),
+            server=self._directory.services.presence.number,
             send=self.send,
             drained=self.outbox.drained,
             close_socket=self.close_for,
@@ -196,6 +199,7 @@ class SessionSocket(Socket):
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
         """Check a request and tell the session's actor, once the answers before it are read."""
         self.heard_at = self._pulse.now
+        TRAFFIC.received += 1
         if self.outbox.is_full:
             return self._tell_when_read(message)
         self._tell(message)
@@ -287,6 +291,7 @@ class MonitorSocket(Socket):
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
         """Answer pings."""
         self.heard_at = self._pulse.now
+        TRAFFIC.received += 1
         try:
             request, request_id = parse_message(message, MONITOR_REQUESTS)
         except RefusedError as error:

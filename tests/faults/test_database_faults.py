@@ -112,7 +112,7 @@ def _until_writes_fail(database_url: str) -> None:
     million = "SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 30000)"
     with contextlib.suppress(psycopg.errors.DiskFull, psycopg.OperationalError):
         with psycopg.connect(database_url, autocommit=True) as conn:
-            conn.execute("CREATE TABLE IF NOT EXISTS ballast (some text)")
+            conn.execute("CREATE TABLE IF NOT EXISTS ballast (filler text)")
             for _ in range(1_000):
                 conn.execute(f"INSERT INTO ballast {million}")
         raise AssertionError("a gigabyte was written to a full disk")

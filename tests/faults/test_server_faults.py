@@ -167,7 +167,7 @@ async def test_a_thousand_reconnects_leave_nothing_behind(
                 else:
                     socket.cut()
 
-        await come_and_go(40)
+        await asyncio.gather(*(come_and_go(40) for _ in range(5)))  # all worker threads are there
         before = await settled(server)
         await asyncio.gather(*(come_and_go(200) for _ in range(5)))
         after = await settled(server)

@@ -9,6 +9,8 @@ import pytest
 from lorewire.doctor import Finding, examine
 from lorewire.settings import Settings
 from tests.databases import allow_connections, refuse_connections
+from tests.embedding_server import MODEL as EMBEDDING_MODEL
+from tests.embedding_server import embedding_server
 from tests.scripted_model import ScriptedModel
 
 
@@ -98,6 +100,52 @@ async def test_models_are_looked_at(tmp_path: Path) -> None:
     assert "LOREWIRE_MODEL is not set" in nameless["model"].text
     assert "HTTP 401" in refused["model"].text
     assert "LOREWIRE_MODEL_KEY" in refused["model"].text
+
+
+@pytest.mark.parametrize(
+    ("made_with", "embedder", "said"),
+    [
+        ("another-9", "wordllama", "memory's vectors were made with another-9: search goes by"),
+        ("another-9", "none", "none, but memory's vectors were made with another-9"),
+        (None, "wordllama", "memory has no vectors: search finds it by words alone"),
+        ("wordllama-128", "wordllama", "some of memory has no vectors"),
+        (None, "none", None),
+    ],
+)
+async def test_vectors_that_search_can_not_use_are_said(
+    made_with: str | None,
+    embedder: str,
+    said: str | None,
+    tmp_path: Path,
+    migrated_database_url: str,
+) -> None:
+    with psycopg.connect(migrated_database_url, autocommit=True) as conn:
+        conn.execute("UPDATE lorewire_views SET made_with = %s WHERE name = 'memory'", (made_with,))
+        conn.execute(
+            "INSERT INTO memory_entries (version, session_id, entry_id, position, role, speaker,"
+            " text, said_at, stems) SELECT version, gen_random_uuid(), 's-0', 1, 'seed', 'Keep',"
+            " 'Old.', now(), 'old' FROM lorewire_views WHERE name = 'memory'"
+        )
+
+    found = await findings(tmp_path, database_url=migrated_database_url, embedder=embedder)
+
+    assert found["embedding"].is_sound == (said is None)
+    assert (said or "none") in found["embedding"].text
+    assert said is None or "Run `lorewire rebuild memory`" in found["embedding"].text
+
+
+async def test_an_embedding_endpoint_is_asked(tmp_path: Path) -> None:
+    with embedding_server(dimensions=8) as server:
+        options = {
+            **{"embedder": "openai", "embedding_url": server.url},
+            **{"embedding_model": EMBEDDING_MODEL},
+        }
+        good = await findings(tmp_path, **options, embedding_dimensions=8)
+        bad = await findings(tmp_path, **options, embedding_dimensions=9)
+
+    assert good["embedding"] == Finding("embedding", True, f"{EMBEDDING_MODEL}@8")
+    assert not bad["embedding"].is_sound
+    assert "vectors of 8 numbers" in bad["embedding"].text
 
 
 @pytest.mark.parametrize("text", ["title = 3", "nonsense"])

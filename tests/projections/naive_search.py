@@ -143,10 +143,8 @@ def keyword_scores(
     documents = [one.stems for one in passages]
     own = [bm25(n, documents, asked) for n in range(len(documents))]
     best = sorted((n for n in range(len(own)) if own[n] > 0), key=lambda n: (-own[n], -n))[:5]
-    weights: Counter[str] = Counter()
-    for n in best:
-        for stem, count in Counter(documents[n]).items():
-            weights[stem] += count * idf(stem, documents)  # type: ignore[assignment]
+    counts = Counter(stem for n in best for stem in documents[n])
+    weights = {stem: count * idf(stem, documents) for stem, count in counts.items()}
     offered = [stem for stem in weights if stem not in asked]
     feedback = set(sorted(offered, key=lambda stem: (-weights[stem], stem))[:8])
     more = [bm25(n, documents, feedback) for n in range(len(documents))]

@@ -182,6 +182,13 @@ def forget_set_aside(log: Log) -> None:
         curs.execute("DELETE FROM lorewire_set_aside")
 
 
+def forget_memory(log: Log) -> None:
+    """Nothing is in memory any more, nor is it any embedder's."""
+    with log.recorder.datastore.transaction(commit=True) as curs:
+        curs.execute("DELETE FROM memory_entries")
+        curs.execute("UPDATE lorewire_views SET made_with = NULL WHERE name = 'memory'")
+
+
 def follow(log: Log, work: Work) -> None:
     """Do the work for everything that is new in the log, as a follower would."""
     after = stored_position(log, work.name)

@@ -27,7 +27,7 @@ from projections.memory import (
 )
 from projections.positions import ViewAt
 from projections.updates import ViewUpdates
-from tests.projections.scenario import ADA, Scenario, follow
+from tests.projections.scenario import ADA, Scenario, follow, forget_memory
 
 Pool = AsyncConnectionPool[Any]
 
@@ -50,6 +50,12 @@ class Lengths:
         """The same of one."""
         vector: NDArray[np.float32] = self.embed([text])[0]
         return vector
+
+
+@pytest.fixture(autouse=True)
+def empty_memory(log: Log) -> None:
+    """The first entries decide whose vectors there are."""
+    forget_memory(log)
 
 
 def project(log: Log, embedder: Embedder | None = None) -> None:

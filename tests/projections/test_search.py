@@ -14,7 +14,7 @@ from language.embedding import Embedder, WordLlamaEmbedder
 from projections.memory import MemoryProjection, MemoryView
 from projections.search import Found, MemoryIndex
 from projections.updates import ViewUpdates
-from tests.projections.scenario import Scenario, follow
+from tests.projections.scenario import Scenario, follow, forget_memory
 
 Pool = AsyncConnectionPool[Any]
 
@@ -36,6 +36,12 @@ def told(log: Log, scenario: Scenario) -> UUID:
     for message, text in TURNS:
         scenario.say(session_id, message, text)
     return session_id
+
+
+@pytest.fixture(autouse=True)
+def empty_memory(log: Log) -> None:
+    """The first entries decide whose vectors there are."""
+    forget_memory(log)
 
 
 def project(log: Log, embedder: Embedder | None) -> None:

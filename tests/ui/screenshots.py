@@ -118,18 +118,18 @@ async def photograph(server: Server, browser: Browser, folder: Path) -> None:
         await one.page.wait_for_timeout(1_200)  # fonts, the drawing's last movements
         await one.page.screenshot(path=folder / f"{name}.png")
 
-    async with reader(browser, base_url, "ada", width=1360, height=850) as ada:
+    async with reader(browser, base_url, "ada", width=1280, height=800) as ada:
         await show_session(ada, session_id)
         await shoot(ada, "session")
         await show_sources(ada, session_id)
         await shoot(ada, "memory")
-    async with reader(browser, base_url, "ada", width=1360, height=850, dark=True) as ada:
+    async with reader(browser, base_url, "ada", width=1280, height=800, dark=True) as ada:
         await show_time(ada, session_id)
         await shoot(ada, "time")
     async with reader(browser, base_url, "ada", width=390, height=800) as ada:
         await show_session_on_a_phone(ada, session_id)
         await shoot(ada, "phone")
-    async with reader(browser, base_url, "ada", width=1360, height=850) as ada:
+    async with reader(browser, base_url, "ada", width=1280, height=800) as ada:
         await show_monitor(ada, server)
         await shoot(ada, "monitor")
 
@@ -147,7 +147,10 @@ async def main(folder: Path) -> None:
     try:
         with temporary_database(postgres.start()) as database_url:
             migrate(database_url)
-            async with running_server(database_url) as server, launched_browser() as browser:
+            async with (
+                running_server(database_url, embedder="wordllama") as server,
+                launched_browser() as browser,
+            ):
                 await photograph(server, browser, folder)
     finally:
         postgres.stop()

@@ -100,6 +100,7 @@ async def test_a_reload_in_the_middle_of_a_reply_loses_nothing(
         await expect(ada.turn("How is the river?").get_by_text("is high.")).to_be_visible()
         await expect(ada.turn("And the bridge?")).to_be_visible()
         await expect(ada.page.get_by_label("The agent is writing")).to_be_visible()
+        await expect(ada.reply("The bridge will")).to_be_visible()
         await ada.page.get_by_role("button", name="Stop the reply").click()
 
         await expect(ada.turn("And the bridge?").get_by_text("The bridge will")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Life signs: whoever is there stays, whoever is not is found, and a server that slept blames none."""
+"""Life signs: who is there stays, who is not is found, and a server that slept blames none."""
 
 import asyncio
 import contextlib
@@ -166,6 +166,7 @@ async def through_a_tunnel(server: Server, path: str) -> AsyncIterator[tuple[Soc
             yield socket, tunnel
         finally:
             socket.cut()
+            socket.close()
 
 
 async def closed_events(server: Server, session_id: object) -> list[dict[str, Any]]:

@@ -103,8 +103,8 @@ export function readMemory<Kind extends "conversations" | "facts">(
   });
 }
 
-export function readGraph(id: string, asOf: number | null, signal?: AbortSignal) {
-  return call<GraphData>("GET", `${session(id)}/graph`, { query: { as_of: asOf }, signal });
+export function readGraph(id: string, asOf: number | null) {
+  return call<GraphData>("GET", `${session(id)}/graph`, { query: { as_of: asOf } });
 }
 
 export function graphExportUrl(id: string, format: string, asOf: number | null): string {

@@ -5,7 +5,13 @@
  * and when one moves through time: only what is new has to find its own.
  */
 
-import cytoscape, { type Core, type ElementDefinition, type NodeSingular } from "cytoscape";
+import cytoscape, {
+  type CollectionReturnValue,
+  type Core,
+  type ElementDefinition,
+  type NodeSingular,
+  type Position,
+} from "cytoscape";
 import {
   forceCollide,
   forceLink,
@@ -22,7 +28,10 @@ import type { GraphPlace } from "./places";
 const GLOW_MS = 6_000;
 const FRAME_MS = 8; // of a frame may go into layout
 const FIRST_TICKS_MS = 250; // before the first picture: it shall not explode before one's eyes
-const MANY_EDGES = 150; // beyond, an edge says its name only when it is chosen
+
+const LARGEST_FIT = 1.25;
+const READABLE_ZOOM = 0.85; // below, what is chosen is looked at from closer by
+const MARGIN_PX = 28;
 
 interface Body {
   id: string;
@@ -33,6 +42,7 @@ interface Body {
   fx?: number | null;
   fy?: number | null;
   size: number;
+  reach: number; // how far others stay away: a name needs room, too
 }
 
 interface Spring {
@@ -55,6 +65,7 @@ export class GraphCanvas {
   readonly #themes = new MutationObserver(() => this.#dress());
   #frame = 0;
   #isFramed = true; // until the reader moves the picture, it keeps all in view
+  #isClose = false; // at what was chosen, to go back to all when nothing is
   #glowTimer: number | undefined;
 
   constructor(
@@ -84,7 +95,7 @@ export class GraphCanvas {
       .force("charge", forceManyBody<Body>().strength(-260).distanceMax(420).theta(1))
       .force("x", forceX<Body>(0).strength(0.06 * Math.sqrt(shape)))
       .force("y", forceY<Body>(0).strength(0.06 / Math.sqrt(shape)))
-      .force("collide", forceCollide<Body>((body) => body.size / 2 + 22))
+      .force("collide", forceCollide<Body>((body) => body.reach))
       .alphaDecay(0.035)
       .stop();
     this.#cy.on("tap", (event) => {
@@ -92,10 +103,15 @@ export class GraphCanvas {
       else if (event.target.isNode()) onChoose({ node: event.target.id() });
       else onChoose({ edge: event.target.id() });
     });
+    // What connects a thing is told when one points at it.
+    this.#cy.on("mouseover", "node", (event) => event.target.connectedEdges().addClass("pointed"));
+    this.#cy.on("mouseout", "node", (event) => event.target.connectedEdges().removeClass("pointed"));
+    this.#cy.on("mouseover", "edge", (event) => event.target.addClass("pointed"));
+    this.#cy.on("mouseout", "edge", (event) => event.target.removeClass("pointed"));
     this.#cy.on("grab", "node", (event) => this.#hold(event.target as NodeSingular));
     this.#cy.on("drag", "node", (event) => this.#hold(event.target as NodeSingular));
     this.#cy.on("free", "node", (event) => this.#free(event.target as NodeSingular));
-    this.#cy.on("scrollzoom pinchzoom dragpan", () => (this.#isFramed = false));
+    this.#cy.on("scrollzoom pinchzoom dragpan", () => (this.#isFramed = this.#isClose = false));
   }
 
   /** Draw a graph: `visible` says which of its nodes. */
@@ -124,38 +140,41 @@ export class GraphCanvas {
       });
     }
     const changed = this.#change(wanted);
-    this.#cy.scratch("fewEdges", edges.length <= MANY_EDGES);
-    this.#cy.edges().toggleClass("named", edges.length <= MANY_EDGES);
     this.#glow(graph.fresh);
     if (changed) this.#settle(edges);
   }
 
   /** Mark a node or an edge, and bring it into view. */
   choose(place: GraphPlace | null): void {
-    this.#cy.elements().removeClass("chosen faded");
-    if (place === null) return;
+    this.#cy.elements().removeClass("chosen faded told");
+    if (place === null) {
+      if (this.#isClose) this.fit();
+      return;
+    }
     const chosen = this.#cy.getElementById("node" in place ? place.node : place.edge);
     if (chosen.empty()) return;
     const isNode = "node" in place;
     const near = isNode ? chosen.closedNeighborhood() : chosen.union(chosen.connectedNodes());
     this.#cy.elements().not(near).addClass("faded");
     chosen.addClass("chosen");
+    near.edges().addClass("told");
     const box = near.renderedBoundingBox();
     const isOutside =
       box.x1 < 0 || box.y1 < 0 || box.x2 > this.#cy.width() || box.y2 > this.#cy.height();
-    if (isOutside) {
-      this.#isFramed = false;
-      this.#animate({ fit: { eles: near, padding: 60 } });
-    }
+    if (!isOutside && this.#cy.zoom() >= READABLE_ZOOM) return;
+    this.#isClose ||= this.#isFramed;
+    this.#isFramed = false;
+    this.#look(near);
   }
 
   fit(): void {
     this.#isFramed = true;
-    this.#animate({ fit: { eles: this.#cy.elements(), padding: 40 } });
+    this.#isClose = false;
+    this.#look(this.#cy.elements());
   }
 
   zoomBy(factor: number): void {
-    this.#isFramed = false;
+    this.#isFramed = this.#isClose = false;
     const level = this.#cy.zoom() * factor;
     const renderedPosition = { x: this.#cy.width() / 2, y: this.#cy.height() / 2 };
     this.#cy.zoom({ level, renderedPosition });
@@ -202,7 +221,8 @@ export class GraphCanvas {
     const known = this.#places.get(id);
     const size = Number(wanted.get(id)?.data["size"] ?? 18);
     const at = known ? { ...known } : this.#beside(id, wanted);
-    this.#bodies.set(id, { id, ...at, size });
+    const name = String(wanted.get(id)?.data["name"] ?? "");
+    this.#bodies.set(id, { id, ...at, size, reach: reachOf(size, name) });
     return at;
   }
 
@@ -223,7 +243,7 @@ export class GraphCanvas {
       "link",
       forceLink<Body, Spring>(edges.map(({ source, target }) => ({ source, target })))
         .id((body) => body.id)
-        .distance(88)
+        .distance(104)
         .strength(0.4),
     );
     this.#simulation.alpha(isFirst ? 1 : 0.45);
@@ -263,12 +283,7 @@ export class GraphCanvas {
   }
 
   #frameAll(): void {
-    if (this.#cy.elements().empty()) return;
-    this.#cy.fit(this.#cy.elements(), 40);
-    if (this.#cy.zoom() > 1.25) {
-      this.#cy.zoom(1.25);
-      this.#cy.center();
-    }
+    if (this.#cy.elements().nonempty()) this.#cy.viewport(this.#viewOf(this.#cy.elements()));
   }
 
   #hold(node: NodeSingular): void {
@@ -296,9 +311,31 @@ export class GraphCanvas {
     this.#glowTimer = window.setTimeout(() => this.#cy.elements().removeClass("fresh"), GLOW_MS);
   }
 
-  #animate(to: { fit: cytoscape.AnimationFitOptions }): void {
-    if (this.#isCalm) this.#cy.fit(to.fit.eles as cytoscape.Collection, to.fit.padding);
-    else this.#cy.animate(to, { duration: 350, easing: "ease-out-cubic" });
+  /** Move the picture to some elements. */
+  #look(elements: CollectionReturnValue): void {
+    if (elements.empty()) return;
+    this.#cy.stop();
+    const view = this.#viewOf(elements);
+    if (this.#isCalm) this.#cy.viewport(view);
+    else this.#cy.animate(view, { duration: 350, easing: "ease-out-cubic" });
+  }
+
+  /** Where to look from to see some elements whole, and not larger than life. */
+  #viewOf(elements: CollectionReturnValue): { zoom: number; pan: Position } {
+    const box = elements.boundingBox();
+    const width = this.#cy.width();
+    const height = this.#cy.height();
+    const zoom = Math.max(
+      this.#cy.minZoom(),
+      Math.min(LARGEST_FIT, (width - 2 * MARGIN_PX) / box.w, (height - 2 * MARGIN_PX) / box.h),
+    );
+    return {
+      zoom,
+      pan: {
+        x: (width - zoom * (box.x1 + box.x2)) / 2,
+        y: (height - zoom * (box.y1 + box.y2)) / 2,
+      },
+    };
   }
 
   /** Colours from the page's own, which differ between light and dark. */
@@ -350,10 +387,11 @@ export class GraphCanvas {
           "target-arrow-shape": "triangle",
           "arrow-scale": 0.8,
           "curve-style": "bezier",
+          label: "data(name)",
           color: colour("soft"),
           "font-size": 10,
           "font-family": "system-ui, sans-serif",
-          "min-zoomed-font-size": 9,
+          "min-zoomed-font-size": 12, // from a distance, names of edges are only in the way
           "text-outline-color": paper,
           "text-outline-width": 2.5,
           "text-rotation": "autorotate",
@@ -362,7 +400,10 @@ export class GraphCanvas {
           "underlay-padding": 4,
         },
       },
-      { selector: "edge.named, edge.chosen", style: { label: "data(name)" } },
+      {
+        selector: "edge.told, edge.pointed",
+        style: { "font-size": 12, "min-zoomed-font-size": 0, color: ink, "z-index": 2 },
+      },
       { selector: ".fresh", style: { "underlay-opacity": 0.38 } },
       { selector: ".faded", style: { opacity: 0.18 } },
       { selector: "node.chosen", style: { "border-color": glow, "border-width": 4 } },
@@ -373,7 +414,6 @@ export class GraphCanvas {
           "target-arrow-color": glow,
           "line-opacity": 1,
           width: 3,
-          color: ink,
         },
       },
     ]);
@@ -391,6 +431,10 @@ function standInForStyle(): void {
   const standIn = document.createElement("meta");
   standIn.id = id;
   document.head.append(standIn);
+}
+
+function reachOf(size: number, name: string): number {
+  return size / 2 + 18 + Math.min(name.length, 22) * 1.4;
 }
 
 /** A number in -range..range that depends on the text alone: the same graph, the same picture. */

@@ -1,4 +1,4 @@
-/** Which colour a type of entity has: the same in the drawing, the filter and the list. */
+/** Which colour and name a type of entity has: the same in the drawing, the filter and the list. */
 
 const KNOWN: Record<string, number> = {
   person: 0,
@@ -21,6 +21,19 @@ const KNOWN: Record<string, number> = {
   literal: 7,
 };
 const COLOURS = 8;
+
+/** What extractors shorten, in words. */
+const NAMES: Record<string, string> = {
+  fac: "building",
+  gpe: "place",
+  loc: "region",
+  norp: "people",
+  org: "organization",
+};
+
+export function typeName(type: string): string {
+  return NAMES[type] ?? type.replace(/_/g, " ");
+}
 
 export function kindOf(type: string): number {
   const known = KNOWN[type];

@@ -46,7 +46,7 @@ function tell({ type, data, cause }: StoredEvent): [MomentKind, string] | null {
 }
 
 function short(text: unknown): string {
-  const line = String(text).replace(/\s+/g, " ").trim();
+  const line = String(text).replace(/[*`]/g, "").replace(/\s+/g, " ").trim();
   return line.length > 80 ? `${line.slice(0, 79)}…` : line;
 }
 

@@ -127,7 +127,7 @@ export interface MessageData {
     message: string;
     context: Record<string, unknown>;
     connection_id: string | null;
-    user_id?: string;
+    user_id: string;
   };
   typing_start: Common & { turn_id: string };
   typing_stop: Common & { turn_id: string };
@@ -135,6 +135,7 @@ export interface MessageData {
     turn_id: string;
     message: string;
     partial: boolean;
+    first_sequence?: number; // pieces that waited come as one: this to `sequence`
     sequence?: number;
     model?: string;
     usage?: Usage | null;

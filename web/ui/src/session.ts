@@ -2,9 +2,16 @@
 
 import { batch, computed, signal } from "@preact/signals";
 import { readDomain, readGraph, readSession } from "./api";
-import { EMPTY_GRAPH, foldGraph, graphOf, type GraphState } from "./graph_state";
+import {
+  EMPTY_GRAPH,
+  foldGraph,
+  graphOf,
+  type GraphDifference,
+  type GraphState,
+} from "./graph_state";
 import { History } from "./history";
 import { momentOf, type Moment } from "./moments";
+import { Past } from "./past";
 import type { MessageData, ServerMessage, SessionConfig, StoredEvent } from "./protocol";
 import { ReconnectingSocket, socketUrl } from "./socket";
 import {
@@ -17,6 +24,8 @@ import {
 } from "./turns";
 
 const ENOUGH_TURNS = 40; // to fill the tallest screen before anybody scrolls
+const FIRST_REREAD_MS = 1_000; // after a failed read of the state; then twice as long each time
+const LONGEST_REREAD_MS = 30_000;
 
 /** A query that this page has sent and the server has not confirmed. */
 export interface Pending {
@@ -30,6 +39,11 @@ interface Waiting {
   reject: (error: Error) => void;
 }
 
+interface Difference {
+  difference: GraphDifference;
+  viewPosition: number;
+}
+
 export class RefusedError extends Error {}
 
 export class Session {
@@ -39,7 +53,6 @@ export class Session {
   readonly pending = signal<readonly Pending[]>([]);
   readonly writing = signal<string | null>(null); // the turn whose reply is being written
   readonly connections = signal(0);
-  readonly names = signal<ReadonlyMap<string, string>>(new Map()); // of users, by connection
   readonly present = signal<ReadonlyMap<string, string>>(new Map()); // others that joined
   readonly graph = signal<GraphState>(EMPTY_GRAPH);
   readonly isGraphRead = signal(false);
@@ -49,9 +62,13 @@ export class Session {
   readonly agentName = signal("agent");
   readonly isHistoryWhole = signal(false);
   readonly isLoading = signal(true);
+  readonly loadProblem = signal<string | null>(null); // why the state could not be read
   readonly isDeleted = signal(false);
   readonly asOf = signal<number | null>(null); // null: now
   readonly connectionId = signal<string | null>(null);
+
+  /** What was known at a position of this log. */
+  past: Past;
 
   /** The turns to show: as of the moment that the slider names. */
   readonly shown = computed(() => conversation(this.turns.value.values(), this.asOf.value));
@@ -59,7 +76,11 @@ export class Session {
   readonly #socket: ReconnectingSocket;
   #history: History | null = null;
   #epoch: string | null = null;
-  #after: number | null = null;
+  #after: number | null = null; // the newest stored message that came
+  #rereadTimer: number | undefined;
+  #rereads = 0;
+  /** What the graph's differences were while the whole graph is being read; null: it is not. */
+  #meanwhile: Difference[] | null = null;
   #requests = new Map<string, Waiting>();
   #nextId = 0;
   readonly #idPrefix = Math.random().toString(36).slice(2, 10);
@@ -68,9 +89,11 @@ export class Session {
     readonly id: string,
     readonly userId: string,
   ) {
+    this.past = new Past(id);
     this.#socket = new ReconnectingSocket({
       url: () => socketUrl(`/api/v1/ws/sessions/${encodeURIComponent(id)}`, this.#parameters()),
       onMessage: (message) => this.#receive(message as ServerMessage),
+      onLost: () => this.#fail("The connection was lost before the server answered."),
       lifeSign: { type: "heartbeat", data: {} },
     });
   }
@@ -85,6 +108,8 @@ export class Session {
 
   close(): void {
     this.#socket.close();
+    this.#history = null;
+    window.clearTimeout(this.#rereadTimer);
     this.#fail("The connection was closed.");
   }
 
@@ -156,7 +181,8 @@ export class Session {
 
   #parameters(): Record<string, string> {
     const parameters: Record<string, string> = { user_id: this.userId };
-    if (this.#epoch !== null && this.#after !== null) {
+    // Without a state there is nothing that could be continued.
+    if (this.#history !== null && this.#epoch !== null && this.#after !== null) {
       parameters["epoch"] = this.#epoch;
       parameters["after"] = String(this.#after);
       if (this.isGraphRead.value) {
@@ -169,7 +195,8 @@ export class Session {
   #receive(message: ServerMessage): void {
     batch(() => {
       this.#apply(message);
-      if (message.position !== undefined) {
+      // The position of `connection_established` is ahead of what is replayed after it.
+      if (message.position !== undefined && message.type !== "connection_established") {
         this.#after = Math.max(this.#after ?? 0, message.position);
       }
       if (message.id !== undefined) this.#answer(message.id, message);
@@ -183,7 +210,6 @@ export class Session {
         break;
       case "query_received":
         if (message.id !== undefined) this.forget(message.id);
-        this.#learnName(message.data.connection_id, message.data.user_id);
         break;
       case "typing_start":
         this.writing.value = message.data.turn_id;
@@ -203,7 +229,6 @@ export class Session {
         break;
       case "connection_joined":
         this.connections.value = message.data.connections;
-        this.#learnName(message.data.connection_id, message.data.user_id);
         this.present.value = new Map(this.present.value).set(
           message.data.connection_id,
           message.data.user_id,
@@ -226,15 +251,12 @@ export class Session {
       default:
         break;
     }
-    const fact = factOfMessage(message, (id) => this.names.value.get(id) ?? null);
+    const fact = factOfMessage(message);
     if (fact !== null) this.#fold([fact]);
-    if (fact?.kind === "asked" && fact.asked.userId === null) void this.readLater();
   }
 
   #established(data: MessageData["connection_established"], head: number): void {
-    const isSameLog = this.#epoch === data.epoch;
     this.connectionId.value = data.connection_id;
-    this.#learnName(data.connection_id, this.userId);
     this.present.value = new Map();
     this.#epoch = data.epoch;
     void this.#readStatus();
@@ -244,42 +266,65 @@ export class Session {
         this.#socket.send({ type: "query", id: one.id, data: { message: one.message } });
       }
     }
-    if (data.recovered) return;
-    this.writing.value = null;
-    if (isSameLog && this.#history !== null) void this.#catchUp();
-    else void this.#readAfresh(head);
+    // What was missed follows; whether a turn runs is told after it.
+    if (data.recovered && this.#history !== null) return;
+    void this.#readAfresh(head);
   }
 
-  /** The log is the same, but the server replayed nothing: read what was missed. */
-  async #catchUp(): Promise<void> {
-    await Promise.all([this.readLater(), this.#readGraph()]).catch(() => this.#socket.retry());
-    this.memoryChanges.value += 1;
-  }
-
+  /** Read the state over HTTP: what is newer than `head` comes through the socket, too. */
   async #readAfresh(head: number): Promise<void> {
+    window.clearTimeout(this.#rereadTimer);
     batch(() => {
+      this.writing.value = null;
       this.turns.value = new Map();
       this.moments.value = [];
       this.graph.value = EMPTY_GRAPH;
       this.isGraphRead.value = false;
       this.asOf.value = null;
       this.isLoading.value = true;
+      this.memoryChanges.value += 1;
     });
     this.#after = head;
-    const history = new History(this.id, head, (events) => this.#takeEvents(events));
+    this.past = new Past(this.id); // positions of another log mean something else
+    const history: History = new History(this.id, head, (events) => {
+      if (this.#history === history) this.#takeEvents(events);
+    });
     this.#history = history;
     try {
       await Promise.all([this.#readDescription(), this.#readGraph(), history.opening()]);
       // A turn that runs has its beginning in the log, whose end may have moved since.
       while (this.turns.value.size < ENOUGH_TURNS && (await this.readEarlier()));
       await this.readLater();
-    } catch {
-      // Unreachable again: the socket notices, comes back, and this is done anew.
-      this.#history = null;
-    } finally {
-      this.isHistoryWhole.value = history.isWhole;
-      this.isLoading.value = false;
+    } catch (error) {
+      if (this.#history === history) this.#readLaterAgain(error as Error);
+      return;
     }
+    if (this.#history !== history) return;
+    batch(() => {
+      this.#rereads = 0;
+      this.isHistoryWhole.value = history.isWhole;
+      this.loadProblem.value = null;
+      this.isLoading.value = false;
+    });
+  }
+
+  /** The state could not be read: say so, and try again after a while. */
+  #readLaterAgain(error: Error): void {
+    this.#history = null;
+    this.loadProblem.value = error.message;
+    const longest = Math.min(LONGEST_REREAD_MS, FIRST_REREAD_MS * 2 ** this.#rereads);
+    this.#rereads += 1;
+    this.#rereadTimer = window.setTimeout(
+      () => this.readAgain(),
+      FIRST_REREAD_MS + Math.random() * (longest - FIRST_REREAD_MS),
+    );
+  }
+
+  /** Try at once to read the state that could not be read. */
+  readAgain(): void {
+    if (this.#history !== null) return;
+    // A connection that comes back without a state reads it anew.
+    if (this.isOnline) void this.#readAfresh(this.#after ?? 0);
   }
 
   async #readDescription(): Promise<void> {
@@ -292,9 +337,15 @@ export class Session {
   }
 
   async #readGraph(): Promise<void> {
-    const graph = graphOf(await readGraph(this.id, null));
+    const meanwhile: Difference[] = (this.#meanwhile = []);
+    let graph = graphOf(await readGraph(this.id, null));
+    if (this.#meanwhile !== meanwhile) return; // read anew since
+    this.#meanwhile = null;
     // Differences that came meanwhile may be newer than the answer.
-    if (graph.viewPosition >= this.graph.value.viewPosition) this.graph.value = graph;
+    for (const { difference, viewPosition } of meanwhile) {
+      graph = foldGraph(graph, difference, viewPosition);
+    }
+    this.graph.value = graph;
     this.isGraphRead.value = true;
   }
 
@@ -304,9 +355,6 @@ export class Session {
     );
     if (status === null) return;
     this.connections.value = status.connections;
-    if (status.turn !== null && !this.turns.value.get(status.turn.turn_id)?.ended) {
-      this.writing.value = status.turn.turn_id;
-    }
   }
 
   #graphUpdated(data: MessageData["graph_updated"], viewPosition: number): void {
@@ -314,6 +362,9 @@ export class Session {
       // Forget what was held: this is the whole graph.
       this.graph.value = foldGraph(EMPTY_GRAPH, data, viewPosition);
       this.isGraphRead.value = true;
+      this.#meanwhile = null;
+    } else if (this.#meanwhile !== null) {
+      this.#meanwhile.push({ difference: data, viewPosition });
     } else if (this.isGraphRead.value) {
       this.graph.value = foldGraph(this.graph.value, data, viewPosition);
     }
@@ -326,8 +377,6 @@ export class Session {
       for (const event of events) {
         if (event.type === "SessionOpened") {
           this.seed.value = (event.data["seed"] as string[] | undefined) ?? [];
-        } else if (event.type === "ConnectionOpened") {
-          this.#learnName(event.stream, event.cause.user_id);
         }
         const fact = factOfEvent(event);
         if (fact !== null) facts.push(fact);
@@ -346,12 +395,6 @@ export class Session {
     const turns = new Map(this.turns.value);
     for (const fact of facts) turns.set(fact.turnId, foldTurn(turns.get(fact.turnId), fact));
     this.turns.value = turns;
-  }
-
-  #learnName(connectionId: string | null, userId: string | undefined): void {
-    if (connectionId === null || userId === undefined) return;
-    if (this.names.value.get(connectionId) === userId) return;
-    this.names.value = new Map(this.names.value).set(connectionId, userId);
   }
 
   #answer(id: string, message: ServerMessage): void {

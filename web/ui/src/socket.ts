@@ -17,8 +17,8 @@ export interface SocketOptions {
   /** Where to connect, asked anew each time: it carries from where to resume. */
   url: () => string;
   onMessage: (message: unknown) => void;
-  /** Called with the first message of each connection; the link is open after it. */
-  onOpen?: () => void;
+  /** Called when a connection that was open is gone: answers that were due on it won't come. */
+  onLost?: () => void;
   /** What shows that the server lives; its answer may be anything. */
   lifeSign: object;
   lifeSignInterval_s?: number;
@@ -88,7 +88,9 @@ export class ReconnectingSocket {
         return;
       }
       this.#stopTimers();
+      const wasOpen = this.#link.value.state === "open";
       this.#link.value = { state: "closed", code: event.code, reason };
+      if (wasOpen) this.#options.onLost?.();
     };
   }
 
@@ -97,13 +99,13 @@ export class ReconnectingSocket {
     this.#link.value = { state: "open" };
     const interval_ms = (this.#options.lifeSignInterval_s ?? 25) * 1000;
     this.#lifeTimer = window.setInterval(this.#lookForLife, interval_ms);
-    this.#options.onOpen?.();
   }
 
   /** The connection is gone, or never came: come back after a wait that grows. */
   #lose(): void {
     this.#stopTimers();
     this.#drop();
+    const wasOpen = this.#link.value.state === "open";
     this.#attempt += 1;
     const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#attempt);
     // Full jitter: the clients of a server that restarts don't come back all at once.
@@ -114,6 +116,7 @@ export class ReconnectingSocket {
       retryAt: Date.now() + wait_ms,
     };
     this.#retryTimer = window.setTimeout(() => this.#connect(), wait_ms);
+    if (wasOpen) this.#options.onLost?.();
   }
 
   /** Ask for a sign of life; a connection on which none comes is dead, whatever TCP thinks. */

@@ -13,8 +13,7 @@ export interface Asked {
   position: number;
   at: string;
   message: string;
-  userId: string | null; // null: not known here
-  connectionId: string | null;
+  userId: string;
 }
 
 export interface Ended {
@@ -23,7 +22,7 @@ export interface Ended {
   how: "completed" | "failed" | "cancelled";
   text: string;
   recalled: string[];
-  facts: string[] | null; // null: not told; the event has them
+  facts: string[];
   model: string | null;
   usage: Usage | null;
   duration_ms: number | null;
@@ -43,7 +42,7 @@ export interface Turn {
 export type TurnFact =
   | { kind: "asked"; turnId: string; asked: Asked }
   | { kind: "started"; turnId: string; position: number }
-  | { kind: "piece"; turnId: string; text: string; sequence: number }
+  | { kind: "piece"; turnId: string; text: string; first: number; last: number }
   | { kind: "ended"; turnId: string; ended: Ended };
 
 /** The turn with one more fact; the same object where it adds nothing. */
@@ -55,14 +54,11 @@ export function foldTurn(turn: Turn | undefined, fact: TurnFact): Turn {
     case "started":
       return { ...known, startedAt: fact.position };
     case "piece": {
-      if (known.ended || fact.sequence <= known.lastSequence) return known;
-      // Pieces that were missed while away: the whole reply, which comes at the end, has them.
-      const gap = fact.sequence === known.lastSequence + 1 ? "" : known.streamed ? " … " : "… ";
-      return {
-        ...known,
-        streamed: known.streamed + gap + fact.text,
-        lastSequence: fact.sequence,
-      };
+      if (known.ended || fact.last <= known.lastSequence) return known;
+      if (fact.first === 1) return { ...known, streamed: fact.text, lastSequence: fact.last };
+      // Pieces that were missed: the whole reply, which comes at the end, has them.
+      const gap = fact.first === known.lastSequence + 1 ? "" : known.streamed ? " … " : "… ";
+      return { ...known, streamed: known.streamed + gap + fact.text, lastSequence: fact.last };
     }
     case "ended":
       return { ...known, ended: merged(known.ended, fact.ended) };
@@ -83,7 +79,6 @@ export function factOfEvent(event: StoredEvent): TurnFact | null {
           at,
           message: data["message"] as string,
           userId: event.cause.user_id,
-          connectionId: event.cause.connection_id,
         },
       };
     case "ReplyStarted":
@@ -125,13 +120,9 @@ export function factOfEvent(event: StoredEvent): TurnFact | null {
   }
 }
 
-export function factOfMessage(
-  message: ServerMessage,
-  nameOf: (connectionId: string) => string | null,
-): TurnFact | null {
+export function factOfMessage(message: ServerMessage): TurnFact | null {
   if (message.type === "query_received") {
     const { data } = message;
-    const connectionId = data.connection_id;
     return {
       kind: "asked",
       turnId: data.turn_id,
@@ -139,8 +130,7 @@ export function factOfMessage(
         position: message.position ?? 0,
         at: data.timestamp,
         message: data.message,
-        userId: data.user_id ?? (connectionId === null ? null : nameOf(connectionId)),
-        connectionId,
+        userId: data.user_id,
       },
     };
   }
@@ -151,7 +141,8 @@ export function factOfMessage(
       kind: "piece",
       turnId: data.turn_id,
       text: data.message,
-      sequence: data.sequence ?? 0,
+      first: data.first_sequence ?? data.sequence ?? 0,
+      last: data.sequence ?? 0,
     };
   }
   return {
@@ -163,7 +154,7 @@ export function factOfMessage(
       how: data.failed ? "failed" : data.cancelled ? "cancelled" : "completed",
       text: data.message,
       recalled: data.recalled ?? [],
-      facts: data.facts ?? null,
+      facts: data.facts ?? [],
       model: data.model ?? null,
       usage: data.usage ?? null,
       duration_ms: null,

@@ -74,21 +74,28 @@ describe("a conversation", () => {
     const message = {
       type: "query_response",
       position: 4,
-      data: { timestamp: AT, turn_id: "t1", message: "Kira.", partial: false, recalled: ["s-0"] },
+      data: {
+        timestamp: AT,
+        turn_id: "t1",
+        message: "Kira.",
+        partial: false,
+        recalled: ["s-0"],
+        facts: ["f1"],
+      },
     } as ServerMessage;
-    const told = factOfMessage(message, () => null)!;
+    const told = factOfMessage(message)!;
 
     const turn = folded([told, ...facts(EVENTS)]).get("t1");
     const alone = folded([told]).get("t1");
 
-    expect(alone?.ended?.facts).toBeNull();
+    expect(alone?.ended).toMatchObject({ facts: ["f1"], duration_ms: null });
     expect(turn?.ended).toMatchObject({ facts: ["f1"], duration_ms: 12, recalled: ["s-0"] });
   });
 });
 
 describe("a reply that is being written", () => {
-  const piece = (sequence: number, text: string): TurnFact => {
-    return { kind: "piece", turnId: "t", sequence, text };
+  const piece = (last: number, text: string, first = last): TurnFact => {
+    return { kind: "piece", turnId: "t", first, last, text };
   };
 
   test("grows with each piece, once", () => {
@@ -100,6 +107,16 @@ describe("a reply that is being written", () => {
   test("says where pieces are missing", () => {
     expect(folded([piece(4, "upon")]).get("t")?.streamed).toBe("… upon");
     expect(folded([piece(1, "Once"), piece(3, "a")]).get("t")?.streamed).toBe("Once … a");
+  });
+
+  test("takes several pieces as one, and the text so far in place of what it has", () => {
+    const lagged = folded([piece(1, "On"), piece(4, "ce upon a", 2), piece(5, " time")]).get("t");
+    const back = folded([piece(1, "On"), piece(3, "Once upon", 1), piece(4, " a")]).get("t");
+    const behind = folded([piece(3, "Once upon", 1), piece(2, "Once", 1)]).get("t");
+
+    expect(lagged?.streamed).toBe("Once upon a time");
+    expect(back?.streamed).toBe("Once upon a");
+    expect(behind?.streamed).toBe("Once upon");
   });
 
   test("takes no more pieces when it has ended", () => {

@@ -59,6 +59,16 @@ export function Conversation({ session }: { session: Session }) {
 }
 
 function Beginning({ session }: { session: Session }) {
+  if (session.loadProblem.value !== null) {
+    return (
+      <div class="beginning" role="alert">
+        <p>The conversation could not be read: {session.loadProblem.value}</p>
+        <button type="button" class="small" onClick={() => session.readAgain()}>
+          <Icon name="retry" /> Try again
+        </button>
+      </div>
+    );
+  }
   if (session.isLoading.value) return <p class="beginning hint">Reading the conversation…</p>;
   return (
     <div class="beginning">

@@ -3,7 +3,7 @@
 import { useSignal, type Signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { GraphState } from "../graph_state";
-import { kindOf } from "../kinds";
+import { kindOf, typeName } from "../kinds";
 import { Dialog } from "../parts/dialog";
 import { Icon } from "../parts/icon";
 import { fullTime } from "../parts/time";
@@ -59,7 +59,7 @@ function NodeDetails(props: {
     <>
       <h2 class="details-title">
         <span class={`swatch kind-${kindOf(node.type)}`} /> {node.name}
-        <span class="details-type">{node.type}</span>
+        <span class="details-type">{typeName(node.type)}</span>
       </h2>
       {node.description && <p class="hint">{node.description}</p>}
       <div class="details-actions">

@@ -2,7 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 import type { GraphState } from "../graph_state";
-import { kindOf } from "../kinds";
+import { kindOf, typeName } from "../kinds";
 import { Icon } from "../parts/icon";
 import { graphPlace } from "../places";
 
@@ -42,7 +42,7 @@ export function GraphList({ graph, visible }: { graph: GraphState; visible: Read
             >
               <span class={`swatch kind-${kindOf(node.type)}`} />
               <span class="graph-item-name">{node.name}</span>
-              <span class="graph-item-type">{node.type}</span>
+              <span class="graph-item-type">{typeName(node.type)}</span>
               <span class="count">{degrees.get(node.id) ?? 0}</span>
             </button>
           </li>

@@ -2,9 +2,9 @@
 
 import { useComputed, useSignal, type Signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { graphExportUrl, readGraph } from "../api";
-import { around, EMPTY_GRAPH, graphOf, nodeTypes, type GraphState } from "../graph_state";
-import { kindOf } from "../kinds";
+import { graphExportUrl } from "../api";
+import { around, EMPTY_GRAPH, nodeTypes, type GraphState } from "../graph_state";
+import { kindOf, typeName } from "../kinds";
 import { Icon } from "../parts/icon";
 import { graphPlace } from "../places";
 import type { Session } from "../session";
@@ -108,12 +108,12 @@ function usePastGraph(session: Session): Signal<GraphState> {
   const asOf = session.asOf.value;
   useEffect(() => {
     if (asOf === null) return;
-    const reading = new AbortController();
+    let isLeft = false;
     // The slider passes over many moments on its way to one.
     const timer = window.setTimeout(() => {
-      readGraph(session.id, asOf, reading.signal).then(
-        (data) => {
-          const graph = graphOf(data);
+      session.past.graph(asOf).then(
+        (graph) => {
+          if (isLeft) return;
           const fresh = [...graph.nodes.keys(), ...graph.edges.keys()].filter(
             (id) => !past.value.nodes.has(id) && !past.value.edges.has(id),
           );
@@ -125,7 +125,7 @@ function usePastGraph(session: Session): Signal<GraphState> {
     }, 60);
     return () => {
       window.clearTimeout(timer);
-      reading.abort();
+      isLeft = true;
     };
   }, [session, asOf]);
   return past;
@@ -161,7 +161,7 @@ function TypeFilter({ graph, hidden }: { graph: GraphState; hidden: Signal<Reado
           aria-pressed={!hidden.value.has(type)}
           onClick={() => toggle(type)}
         >
-          <span class={`swatch kind-${kindOf(type)}`} /> {type}
+          <span class={`swatch kind-${kindOf(type)}`} /> {typeName(type)}
           <span class="type-count">{count}</span>
         </button>
       ))}

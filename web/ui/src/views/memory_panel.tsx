@@ -11,6 +11,7 @@ import type { Session } from "../session";
 
 const PAUSE_MS = 120; // between the last key and the search
 const SHOWN = 40;
+const MARKUP = new Set("*`"); // of Markdown: in an excerpt it only stands in the way
 
 interface Found {
   entries: (Entry | Hit)[];
@@ -148,7 +149,7 @@ function Ranks({ hit }: { hit: Hit }) {
 
 /** The text with what matched marked; the places count code points, as the protocol says. */
 function Highlighted({ hit }: { hit: Hit }) {
-  const points = [...hit.text];
+  const points = [...hit.text].map((point) => (MARKUP.has(point) ? "" : point));
   const first = hit.highlights[0]?.start ?? 0;
   const from = first > 160 ? first - 80 : 0;
   const parts = [];
@@ -171,7 +172,7 @@ function Highlighted({ hit }: { hit: Hit }) {
 }
 
 function shortened(text: string): string {
-  const points = [...text];
+  const points = [...text].filter((point) => !MARKUP.has(point));
   return points.length > 400 ? `${points.slice(0, 400).join("")} …` : text;
 }
 

@@ -2,7 +2,6 @@
 
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { readMemory } from "../api";
 import { focusOn, jumpTo } from "../places";
 import { Icon } from "../parts/icon";
 import type { Fact } from "../protocol";
@@ -17,15 +16,7 @@ interface SourcesProps {
 
 export function Sources({ session, turn, ended }: SourcesProps) {
   const isOpen = useSignal(false);
-
-  async function toggle(): Promise<void> {
-    isOpen.value = !isOpen.value;
-    if (!isOpen.value) return;
-    // The message of a reply names the memories; its stored event names the statements, too.
-    if (ended.facts === null) await session.readLater().catch(() => undefined);
-  }
-
-  const count = ended.recalled.length + (ended.facts?.length ?? 0);
+  const count = ended.recalled.length + ended.facts.length;
   return (
     <div class="sources">
       <button
@@ -33,7 +24,7 @@ export function Sources({ session, turn, ended }: SourcesProps) {
         class="small quiet"
         aria-expanded={isOpen.value}
         aria-controls={`sources-${turn.id}`}
-        onClick={toggle}
+        onClick={() => (isOpen.value = !isOpen.value)}
       >
         <Icon name="root" /> What this rests on
         {count > 0 && <span class="count">{count}</span>}
@@ -46,7 +37,7 @@ export function Sources({ session, turn, ended }: SourcesProps) {
 }
 
 function SourceList({ session, ended }: { session: Session; ended: Ended }) {
-  if (ended.recalled.length === 0 && ended.facts?.length === 0) {
+  if (ended.recalled.length === 0 && ended.facts.length === 0) {
     return <p class="hint">The model was given the conversation so far, and nothing else.</p>;
   }
   return (
@@ -61,7 +52,7 @@ function SourceList({ session, ended }: { session: Session; ended: Ended }) {
           </ul>
         </section>
       )}
-      {ended.facts !== null && ended.facts.length > 0 && (
+      {ended.facts.length > 0 && (
         <section>
           <h2 class="label">Statements</h2>
           <ul>
@@ -120,8 +111,8 @@ function StatementSource(props: { session: Session; statementId: string; asOf: n
   useEffect(() => {
     if (isDrawn) return;
     // A statement that no longer stands is not in the graph: look as of the reply.
-    findFact(session.id, statementId, asOf).then(
-      (found) => (fact.value = found),
+    session.past.facts(asOf).then(
+      (facts) => (fact.value = facts.find((one) => one.statement_id === statementId) ?? null),
       () => undefined,
     );
   }, [session, statementId, isDrawn]);
@@ -170,9 +161,4 @@ function StatementSource(props: { session: Session; statementId: string; asOf: n
       )}
     </li>
   );
-}
-
-async function findFact(sessionId: string, id: string, asOf: number): Promise<Fact | null> {
-  const { data } = await readMemory(sessionId, "facts", { limit: 500, asOf });
-  return data.find((fact) => fact.statement_id === id) ?? null;
 }

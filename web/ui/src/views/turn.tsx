@@ -17,7 +17,7 @@ interface TurnProps {
 
 export function TurnView({ session, turn, number, total, isMarked }: TurnProps) {
   const asked = turn.asked!;
-  const speaker = asked.userId ?? session.names.value.get(asked.connectionId ?? "") ?? "somebody";
+  const speaker = asked.userId;
   const isMine = speaker === session.userId;
   return (
     <article

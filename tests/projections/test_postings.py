@@ -1,0 +1,43 @@
+"""Postings are what a scan of all passages would find."""
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from projections.postings import Postings
+
+STEMS = ["lever", "stone", "keep", "gate", "rust"]
+passages = st.lists(st.sampled_from(STEMS), max_size=8)
+
+
+@given(st.lists(st.lists(passages, max_size=6), max_size=12), st.integers(0, 80))
+def test_they_agree_with_a_scan_however_they_were_added(
+    batches: list[list[list[str]]], before: int
+) -> None:
+    postings = Postings()
+    everything: list[Sequence[str]] = []
+    for batch in batches:
+        postings.add(len(everything), batch)
+        everything += batch
+
+    for stem in [*STEMS, "unheard"]:
+        expected = [
+            (number, passage.count(stem))
+            for number, passage in enumerate(everything[:before])
+            if stem in passage
+        ]
+        numbers, counts = postings.of(stem, before)
+        assert list(zip(numbers.tolist(), counts.tolist(), strict=True)) == expected
+        assert postings.counts_of(["keep", stem], before)[1] == len(expected)
+
+
+def test_many_passages_added_singly_are_found() -> None:
+    postings = Postings()
+
+    for number in range(1000):
+        postings.add(number, [["lever", f"stone-{number % 7}"]])
+
+    assert postings.of("lever", 1000)[0].tolist() == list(range(1000))
+    assert postings.of("stone-3", 500)[0].tolist() == list(range(3, 500, 7))
+    assert postings.counts_of(["lever", "stone-6", "gate"], 14) == [14, 2, 0]
