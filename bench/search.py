@@ -3,8 +3,9 @@
     python -m bench.search [--sizes 1000,10000,100000] [--entries 1000000] [--embedder wordllama]
 
 Over the socket of a server with its own PostgreSQL: the median and the 95th percentile of searches,
-the first search after the session was put to sleep, and how long a ping of another connection waits
-at most meanwhile, which is how long the event loop stood still.
+the first search after the session was put to sleep, and the longest ping of another connection
+meanwhile, beside the longest one when nobody searches: by so much the event loop stood still. Then
+what words and meaning cost each by itself in the same database (`bench.search_peers`).
 """
 
 import argparse
@@ -24,6 +25,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from bench.common import instant_model, lorewire, median, open_session, postgres, table
+from bench.search_peers import Peers
 from bench.sockets import session_path
 from events.log import Log
 from events.session import Session, SessionConfig
@@ -40,6 +42,7 @@ SEARCHES = 200
 WAKES = 5
 OTHER_SESSION_ENTRIES = 1_000  # what the rest of the table consists of
 PATIENCE_S = 30.0
+REST_S = 0.5
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -61,12 +64,22 @@ def main() -> None:
             **{"embedder": options.embedder, "record_reads": "none"},
             **{"messages_per_s": 100_000},  # searches and pings come one after the other
         }
+        by_size = dict(zip(session_ids, sizes, strict=True))
         with lorewire(database_url, model_url, core=None, **settings) as (port, _):
-            rows = asyncio.run(measure(port, dict(zip(session_ids, sizes, strict=True)), texts))
+            rows = asyncio.run(measure(port, by_size, texts))
+        peer_rows = measure_peers(database_url, by_size, texts, embedder)
     table(
         f"Search among {options.entries:,} entries, embedder {options.embedder}",
-        ("entries", "p50, ms", "p95, ms", "as_of p50, ms", "first after a wake, ms", "stall, ms"),
+        (
+            *("entries", "p50, ms", "p95, ms", "as_of p50, ms", "first after a wake, ms"),
+            *("longest ping meanwhile, ms", "longest ping at rest, ms"),
+        ),
         rows,
+    )
+    table(
+        "The same in the database alone",
+        ("entries", "ts_rank p50, ms", "ts_rank p95, ms", "pgvector p50, ms", "pgvector p95, ms"),
+        peer_rows,
     )
 
 
@@ -164,13 +177,11 @@ async def measure(
     port: int, sessions: dict[UUID, int], texts: Sequence[str]
 ) -> list[tuple[object, ...]]:
     """A row of the table for each session."""
-    dice = random.Random(11)
     rows: list[tuple[object, ...]] = []
     other = await connect(port, UUID(open_session(port)))  # its own: it keeps its session awake
     for session_id, size in sessions.items():
-        queries = [
-            " ".join(dice.sample(texts[dice.randrange(size)].split(), 6)) for _ in range(SEARCHES)
-        ]
+        queries = queries_of(texts[:size])
+        at_rest = await longest_ping_ms(other, asyncio.Event(), seconds=REST_S)
         firsts, stalls = [], []
         for number in range(WAKES):
             socket = await connect(port, session_id)
@@ -186,9 +197,40 @@ async def measure(
         then = [await search_ms(socket, query, as_of=size // 2) for query in queries]
         socket.close()
         p95 = now[len(now) * 95 // 100]
-        rows.append((size, median(now), p95, median(then), median(firsts), max(stalls)))
+        row = (size, median(now), p95, median(then), median(firsts), median(stalls), at_rest)
+        rows.append(row)
     other.close()
     return rows
+
+
+def measure_peers(
+    database_url: str,
+    sessions: dict[UUID, int],
+    texts: Sequence[str],
+    embedder: Embedder | None,
+) -> list[tuple[object, ...]]:
+    """A row of the table for each session."""
+    peers = Peers(database_url, list(sessions), embedder)
+    rows: list[tuple[object, ...]] = []
+    for session_id, size in sessions.items():
+        queries = queries_of(texts[:size])
+        words = sorted([peers.words_ms(session_id, query) for query in queries])
+        meaning = [peers.meaning_ms(session_id, query) for query in queries]
+        vectors = sorted([ms for ms in meaning if ms is not None])
+        cells: list[object] = [size]
+        for figures in (words, vectors):
+            cells += [median(figures), figures[len(figures) * 95 // 100]] if figures else ["-", "-"]
+        rows.append(tuple(cells))
+    peers.close()
+    return rows
+
+
+def queries_of(texts: Sequence[str]) -> list[str]:
+    """Words of what was said, six at a time, always the same ones."""
+    dice = random.Random(11)
+    return [
+        " ".join(dice.sample(texts[dice.randrange(len(texts))].split(), 6)) for _ in range(SEARCHES)
+    ]
 
 
 async def connect(port: int, session_id: UUID) -> WebSocketClientConnection:
@@ -213,10 +255,13 @@ async def search_ms(socket: WebSocketClientConnection, query: str, **more: int) 
     raise SystemExit("the server has closed the connection")
 
 
-async def longest_ping_ms(socket: WebSocketClientConnection, is_over: asyncio.Event) -> float:
+async def longest_ping_ms(
+    socket: WebSocketClientConnection, is_over: asyncio.Event, *, seconds: float = PATIENCE_S
+) -> float:
     """The longest time between a ping and its pong, of pings one after the other."""
     longest_ms = 0.0
-    while not is_over.is_set():
+    deadline = time.perf_counter() + seconds
+    while not is_over.is_set() and time.perf_counter() < deadline:
         started = time.perf_counter()
         await socket.write_message('{"type": "ping", "id": "p"}')
         while payload := await socket.read_message():

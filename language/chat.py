@@ -187,7 +187,7 @@ class ChatModel:
     async def _post(
         self, request: dict[str, Any], options: dict[str, Any], refused: frozenset[str]
     ) -> openai.AsyncStream[Any]:
-        """`chat.completions.create` without an object for each message and chunk: half of its time."""
+        """`chat.completions.create` without an object for each message and each chunk."""
         asked = {name: value for name, value in options.items() if name not in refused}
         response = await self._client.post(
             "/chat/completions",

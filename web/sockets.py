@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from actors.messages import Connect, Disconnected, Received
 from actors.monitor import MonitorActor, Pinged, Unwatch, Watch
 from actors.protocol import (
     MONITOR_REQUESTS,
+    SESSION_REQUESTS,
     Close,
     Code,
     Message,
@@ -45,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 MAX_REASON_CHARS = 120  # a close frame holds 123 bytes
 MAX_MONITOR_BYTES = 1024 * 1024  # of what may wait for one who watches
+WATCHERS = ""  # those who watch are one user, whose name nobody else can have
 NO_STATUS = 1005  # the code that stands for "closed without a code" and is never sent
 
 
@@ -53,6 +55,7 @@ class Socket(WebSocketHandler):
 
     heard_at = 0.0  # by the pulse's clock, any frame of the client
     _pulse: Pulse
+    _admission: Admission
 
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
         """Tornado's protocol, with a faster way to read."""
@@ -75,6 +78,19 @@ class Socket(WebSocketHandler):
         """Send one message; does nothing where the client is gone."""
         TRAFFIC.sent += 1
         self.outbox.send(message, request_id)
+
+    def parse(
+        self, message: str | bytes, user_id: str, requests: Mapping[str, type[Request]]
+    ) -> tuple[Request, str | None]:
+        """A request within this user's limits, and its id; raises RefusedError."""
+        refusal = self._admission.count_message(user_id)
+        request, request_id = parse_message(message, requests)
+        if refusal is None and isinstance(request, Query):
+            refusal = self._admission.count_query(user_id)
+        if refusal is not None:
+            refusal.request_id = request_id
+            raise refusal
+        return request, request_id
 
     def on_too_slow(self) -> None:
         """Close: the client may come back and resume."""
@@ -214,7 +230,7 @@ class SessionSocket(Socket):
         if self._connection is None or self._actor is None or self._closed_for is not None:
             return
         try:
-            request, request_id = self._parse(message)
+            request, request_id = self.parse(message, self._user_id, SESSION_REQUESTS)
         except RefusedError as error:
             self._connection.received += 1
             self._connection.send(error_message(error, self._session_id), error.request_id)
@@ -223,17 +239,6 @@ class SessionSocket(Socket):
             self._actor.tell(Received(request, request_id, self._connection))
         except pykka.ActorDeadError:
             self.close(Close.INTERNAL, "internal fault")
-
-    def _parse(self, message: str | bytes) -> tuple[Request, str | None]:
-        """A request within this user's limits; raises RefusedError."""
-        refusal = self._admission.count_message(self._user_id)
-        request, request_id = parse_message(message)
-        if refusal is None and isinstance(request, Query):
-            refusal = self._admission.count_query(self._user_id)
-        if refusal is not None:
-            refusal.request_id = request_id
-            raise refusal
-        return request, request_id
 
     def on_close(self) -> None:
         """Tell the session's actor that the client is gone."""
@@ -292,8 +297,10 @@ class MonitorSocket(Socket):
         """Answer pings."""
         self.heard_at = self._pulse.now
         TRAFFIC.received += 1
+        if not self._has_entered:
+            return None
         try:
-            request, request_id = parse_message(message, MONITOR_REQUESTS)
+            request, request_id = self.parse(message, WATCHERS, MONITOR_REQUESTS)
         except RefusedError as error:
             self.send(error_message(error, None), error.request_id)
             return None

@@ -74,6 +74,8 @@ async def show_sources(ada: Reader, session_id: str) -> None:
     await expect(ada.page.locator("mark").first).to_be_visible()
     await ada.page.get_by_role("button", name="What this rests on").last.click()
     await expect(ada.page.get_by_role("heading", name="Statements")).to_be_visible()
+    await ada.page.mouse.move(0, 0)
+    await ada.page.locator(".reply").last.evaluate("reply => reply.scrollIntoView()")
 
 
 async def show_time(ada: Reader, session_id: str) -> None:

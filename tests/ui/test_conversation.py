@@ -124,6 +124,29 @@ async def test_a_hostile_reply_is_only_text(server: Server, window: Open) -> Non
         assert await ada.page.evaluate("window.hacked") is None
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "*deep " * 5_000 + "down*" * 5_000,
+        "> " * 95 + "deep",
+        "|deep" * 200 + "\n" + "|-" * 200 + "\n" + ("|b" * 200 + "\n") * 200,
+    ],
+    ids=["emphasis", "quotes", "table"],
+)
+async def test_a_reply_without_measure_does_not_break_the_page(
+    server: Server, window: Open, reply: str
+) -> None:
+    session_id = await server.open_session()
+    async with window() as ada:
+        await ada.open_session(session_id)
+        server.model.say(reply)
+        await ada.say("Go deep.")
+        await expect(ada.reply("deep")).to_be_visible()
+
+        await ada.say("And now?")
+        await expect(ada.reply("You said: And now?")).to_be_visible()
+
+
 async def test_a_script_that_gets_into_the_page_does_not_run(window: Open) -> None:
     """The twin of the test above: the policy stops what the rendering would have let through."""
     async with window() as ada:

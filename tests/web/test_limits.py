@@ -129,3 +129,11 @@ async def test_queries_have_a_rate_of_their_own_on_sockets_and_over_http(
             "events"
         ]
         assert [e["type"] for e in events].count("QueryAsked") == 1
+
+
+async def test_who_watches_has_a_rate_too(migrated_database_url: str) -> None:
+    async with running_server(migrated_database_url, messages_per_s=SLOW) as server:
+        monitor = await server.dial("/api/v1/ws/monitor")
+
+        assert (await monitor.ask("ping"))["type"] == "pong"
+        assert (await monitor.ask("ping"))["data"]["code"] == "rate_limited"

@@ -11,6 +11,8 @@ import { h, type ComponentChildren, type VNode } from "preact";
 import { useMemo } from "preact/hooks";
 
 const parser = new MarkdownIt({ html: false, linkify: true, breaks: true });
+const MAX_DEPTH = 60; // of elements in elements; beyond, rendering would run out of stack
+const MAX_TOKENS = 20_000; // a reply of more would be a page that nobody can scroll
 const SAFE_LINK = /^(https?:|mailto:)/i;
 
 const TAGS = new Set(
@@ -25,23 +27,36 @@ interface Open {
 }
 
 export function Markdown({ text }: { text: string }) {
-  const content = useMemo(() => elements(parser.parse(text, {})), [text]);
+  const content = useMemo(() => shown(text), [text]);
   return <div class="prose">{content}</div>;
 }
 
-function elements(tokens: readonly Token[]): ComponentChildren[] {
+function shown(text: string): ComponentChildren[] {
+  const tokens = parser.parse(text, {});
+  const count = tokens.reduce((sum, token) => sum + 1 + (token.children?.length ?? 0), 0);
+  return count > MAX_TOKENS ? [<p class="as-written">{text}</p>] : elements(tokens, 0);
+}
+
+/** Elements for tokens that are `depth` elements deep themselves. */
+function elements(tokens: readonly Token[], depth: number): ComponentChildren[] {
   const root: Open = { make: (children) => <>{children}</>, children: [] };
   const stack = [root];
+  let tooDeep = 0; // how many elements are open that are not made
   for (const token of tokens) {
     const top = stack.at(-1)!;
     if (token.nesting === 1) {
-      stack.push({ make: maker(token), children: [] });
+      if (depth + stack.length > MAX_DEPTH) tooDeep += 1;
+      else stack.push({ make: maker(token), children: [] });
     } else if (token.nesting === -1) {
+      if (tooDeep > 0) {
+        tooDeep -= 1;
+        continue;
+      }
       if (stack.length === 1) continue;
       stack.pop();
       stack.at(-1)!.children.push(top.make(top.children));
     } else {
-      top.children.push(leaf(token));
+      top.children.push(leaf(token, depth + stack.length));
     }
   }
   return root.children;
@@ -74,10 +89,10 @@ function maker(token: Token): Open["make"] {
   return (children) => <>{children}</>;
 }
 
-function leaf(token: Token): ComponentChildren {
+function leaf(token: Token, depth: number): ComponentChildren {
   switch (token.type) {
     case "inline":
-      return elements(token.children ?? []);
+      return elements(token.children ?? [], depth);
     case "code_inline":
       return <code>{token.content}</code>;
     case "fence":
