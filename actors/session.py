@@ -3,9 +3,7 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -49,7 +47,6 @@ from actors.monitor import (
     ConnectionLeft,
     MonitorActor,
     SessionRemoved,
-    TurnsRunning,
 )
 from actors.patience import VIEWS_UNREACHABLE, patiently
 from actors.protocol import (
@@ -60,7 +57,6 @@ from actors.protocol import (
     Heartbeat,
     MergeEntities,
     Message,
-    Piece,
     Ping,
     Query,
     RefusedError,
@@ -70,46 +66,25 @@ from actors.protocol import (
     error_message,
     session_message,
 )
-from actors.resume import Resume, missed_by_views, read_missed
+from actors.resume import Resume, read_missed
 from actors.services import Services
 from actors.stored_messages import message_of
-from actors.turn import PastTurn, TurnContext, domain_of, run_turn
+from actors.turns import TurnEnd, Turns
+from actors.view_pushes import ViewPushes
 from events.aggregate import Cause
 from events.journal import LogUnavailableError
 from events.session import Session, SessionIsDeletedError, UnknownTurnError
-from projections.positions import read_positions
 from projections.search import MemoryIndex
 
 logger = logging.getLogger(__name__)
 
-SHOWN_TURNS = 6  # the last turns as they are, word for word, in every prompt
 RETRY_END_S = 1.0  # between tries to store the end of a turn while the database is gone
-RETRY_PUSH_S = 1.0  # between tries to tell what a view has gained, likewise
+RETRY_CATCH_UP_S = 1.0  # between tries to read what a connection has missed, likewise
 
 # Messages that somebody awaits.
 ASKED = (Connect, Answer, Check, AskQuery, Correct, Reconfigure, Delete)
-ENDS = (Session.ReplyCompleted, Session.ReplyFailed, Session.ReplyCancelled)
 
 T = TypeVar("T")
-
-
-@dataclass
-class LiveTurn:
-    """The turn whose reply is being written."""
-
-    query: Session.QueryAsked
-    task: "asyncio.Task[None]"
-    pieces: list[str] = field(default_factory=list)
-
-    @property
-    def turn_id(self) -> UUID:
-        """The turn's id."""
-        return self.query.turn_id
-
-    @property
-    def text(self) -> str:
-        """What has come until now."""
-        return "".join(self.pieces)
 
 
 class SessionActor(LoopActor):
@@ -140,12 +115,9 @@ class SessionActor(LoopActor):
         self._live = LiveSession(session_id, services)
         self._curator = Curator(session_id, services)
         self._audience = Audience(session_id)
-        self._turn: LiveTurn | None = None
-        self._queries: dict[UUID, Session.QueryAsked] = {}  # of the open turns
-        self._past: deque[PastTurn] | None = None  # None: to be read
-        self._recall_from = 0  # the newest position that prompts do not show by themselves
+        self._turns = Turns(session_id, services, monitor, self._audience, self._tell_self)
         self._index = MemoryIndex(services.memory, session_id, services.embedder)
-        self._pushed = {"memory": 0, "graph": 0}  # how far connections know each view
+        self._views = ViewPushes(session_id, services, self._audience, self._tell_self)
         self._active_at = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -161,7 +133,7 @@ class SessionActor(LoopActor):
             if isinstance(message.request, Heartbeat):
                 return self._heartbeat(message)
         if isinstance(message, PieceArrived):
-            return self._send_piece(message)
+            return self._turns.take_piece(message)
         return self._handle(message)
 
     def on_failure(self, *exc_info: Any) -> None:
@@ -220,9 +192,9 @@ class SessionActor(LoopActor):
             case ReplyArrived() | TurnFailed():
                 await self._end_turn(message)
             case ViewMoved():
-                await self._push_view(message)
+                await self._views.moved(message)
             case ViewRebuilt():
-                await self._push_rebuilt(message)
+                await self._views.rebuilt(message)
             case Correct():
                 return await self._correct(message.request, message.cause)
             case Reconfigure():
@@ -245,10 +217,8 @@ class SessionActor(LoopActor):
         is ended: the interrupted turn fails, and the query that has waited longest is run.
         """
         session = await self._live.current()
-        if self._past is None:
-            self._past = deque(await self._live.past_turns(SHOWN_TURNS), maxlen=SHOWN_TURNS)
-            self._recall_from = self._live.position
-        if self._live.take_fresh() and self._turn is None:
+        await self._turns.remember(self._live)
+        if self._live.take_fresh() and self._turns.running is None:
             if session.running is not None:
                 await self._fail_interrupted_turn(session.running.turn_id)
             elif session.waiting:
@@ -272,11 +242,7 @@ class SessionActor(LoopActor):
     async def _connect(self, connection: Connection, resume: Resume | None) -> None:
         await self._existing()
         if not self._audience:
-            told = (
-                self._services.told
-                or (await patiently(lambda: read_positions(self._services.pool))).views
-            )
-            self._pushed = {view: told[view] for view in self._pushed}
+            await self._views.begin()
         self._live.position = await connection.store_opened(self._services)
         is_recovered = resume is not None and resume.fits(self._services.epoch, self._live.position)
         connection.send(
@@ -300,7 +266,7 @@ class SessionActor(LoopActor):
         if resume is not None and is_recovered:
             await self._catch_up(CatchUp(connection, resume, resume.after))
         else:
-            self._show_turn(connection)
+            self._turns.show(connection)
 
     async def _catch_up(self, behind: CatchUp) -> None:
         """Send a page of what a connection has missed; with the last one, it hears all there is.
@@ -321,33 +287,21 @@ class SessionActor(LoopActor):
                 behind = CatchUp(connection, behind.resume, after)
                 self._services.keep(asyncio.create_task(self._tell_when_read(behind)))
                 return
-            updates = await missed_by_views(self._services, self._id, behind.resume, **self._pushed)
+            updates = await self._views.missed(behind.resume)
         except (*VIEWS_UNREACHABLE, *DATABASE_UNREACHABLE) as error:
             about = self._about(connection=connection.id)
             logger.warning("A connection can't catch up yet: %s", error, extra=about)
             behind = CatchUp(connection, behind.resume, after)
-            asyncio.get_running_loop().call_later(RETRY_PUSH_S, self._tell_self, behind)
+            asyncio.get_running_loop().call_later(RETRY_CATCH_UP_S, self._tell_self, behind)
             return
         for update in updates:
             connection.send(update)
         self._audience.has_caught_up(connection)
-        self._show_turn(connection)
+        self._turns.show(connection)
 
     async def _tell_when_read(self, behind: CatchUp) -> None:
         await behind.connection.drained()
         self._tell_self(behind)
-
-    def _show_turn(self, connection: Connection, request_id: str | None = None) -> None:
-        """Tell a connection of the turn that runs, with the text that has come until now."""
-        turn = self._turn
-        if turn is None:
-            return
-        connection.send(self._say("typing_start", turn_id=turn.turn_id), request_id)
-        if turn.pieces and turn.query.stream and connection.stream_partials:
-            count = len(turn.pieces)
-            connection.send(
-                Piece(self._id, turn.turn_id, turn.text, first=1, last=count), request_id
-            )
 
     def _disconnect(self, message: Disconnected) -> None:
         connection = message.connection
@@ -441,80 +395,29 @@ class SessionActor(LoopActor):
                 connection.send(message, cause.request_id)
             if listener is not None:
                 listener(message)
-        if turn_id not in self._queries:
+        if not self._turns.is_open(turn_id):
             self._audience.forget_turn(turn_id)
-        elif connection is not None and self._turn is not None and self._turn.turn_id == turn_id:
-            self._show_turn(connection, cause.request_id)
+        elif connection is not None and self._turns.is_running(turn_id):
+            self._turns.show(connection, cause.request_id)
 
     def _publish(self, decided: Decided[Any]) -> None:
         """Tell everybody what was stored; start and end turns accordingly."""
         for event, position in zip(decided.events, decided.positions, strict=True):
             if isinstance(event, Session.QueryAsked):
-                self._queries[event.turn_id] = event
+                self._turns.add(event)
             message = message_of(event, position)
             if message is not None:
                 self._audience.send(message, getattr(event, "turn_id", None))
             if isinstance(event, Session.ReplyStarted):
-                self._start_turn(event)
-            elif isinstance(event, ENDS):
-                self._finish_turn(event, position)
-
-    def _start_turn(self, event: Session.ReplyStarted) -> None:
-        session = self._live.loaded
-        assert session is not None
-        query = self._queries[event.turn_id]
-        context = TurnContext(
-            query,
-            session.config,
-            domain_of(session, self._services),
-            tuple(self._past or ()),
-            self._index,
-            None if self._pushed["memory"] >= self._recall_from else self._recall_from,
-        )
-        task = asyncio.create_task(run_turn(context, self._services, self._tell_self))
-        self._services.keep(task)
-        self._turn = LiveTurn(query, task)
-        self._monitor.tell(TurnsRunning(+1))
-        self._audience.send(self._say("typing_start", turn_id=event.turn_id), event.turn_id)
-
-    def _finish_turn(
-        self,
-        event: Session.ReplyCompleted | Session.ReplyFailed | Session.ReplyCancelled,
-        position: int,
-    ) -> None:
-        turn_id = event.turn_id
-        kind = type(event).__name__.removeprefix("Reply").lower()
-        logger.info("Turn %s", kind, extra=self._about(turn=turn_id, position=position))
-        query = self._queries.pop(turn_id, None)
-        if query is not None and isinstance(event, Session.ReplyCompleted):
-            assert self._past is not None
-            if len(self._past) == SHOWN_TURNS:
-                self._recall_from = max(self._recall_from, self._past[0].position)
-            self._past.append(PastTurn(turn_id, query.message, event.text, position))
-        if self._turn is not None and self._turn.turn_id == turn_id:
-            self._drop_turn()
-            self._audience.send(self._say("typing_stop", turn_id=turn_id), turn_id)
-        self._audience.forget_turn(turn_id)
-
-    def _drop_turn(self) -> None:
-        if self._turn is not None:
-            self._turn.task.cancel()
-            self._turn = None
-            self._monitor.tell(TurnsRunning(-1))
-
-    def _send_piece(self, piece: PieceArrived) -> None:
-        turn = self._turn
-        if turn is None or turn.turn_id != piece.turn_id:
-            return
-        turn.pieces.append(piece.text)
-        if turn.query.stream:
-            count = len(turn.pieces)
-            message = Piece(self._id, piece.turn_id, piece.text, first=count, last=count)
-            self._audience.send(message, piece.turn_id, is_partial=True)
+                session = self._live.loaded
+                assert session is not None
+                self._turns.start(event.turn_id, session, self._index, self._views.memory)
+            elif isinstance(event, TurnEnd):
+                self._turns.finish(event, position)
 
     async def _end_turn(self, outcome: ReplyArrived | TurnFailed) -> None:
         """Store how the running turn ended, then let the next one begin."""
-        turn = self._turn
+        turn = self._turns.running
         if turn is None or turn.turn_id != outcome.turn_id:
             return  # it was cancelled while the outcome was on its way
 
@@ -550,9 +453,9 @@ class SessionActor(LoopActor):
 
         decided = await self._commit(decide_both)
         for event in decided.events:
-            if isinstance(event, Session.ReplyStarted) and event.turn_id not in self._queries:
+            if isinstance(event, Session.ReplyStarted) and not self._turns.is_open(event.turn_id):
                 # It was asked before this actor was live.
-                self._queries[event.turn_id] = await self._live.query_of(event.turn_id)
+                self._turns.add(await self._live.query_of(event.turn_id))
         self._publish(decided)
         return decided.result
 
@@ -575,7 +478,7 @@ class SessionActor(LoopActor):
     async def _cancel(self, message: Received) -> None:
         request = message.request
         assert isinstance(request, Cancel)
-        turn = self._turn
+        turn = self._turns.running
         running = turn if turn and request.turn_id in (None, turn.turn_id) else None
         turn_id = request.turn_id
         is_cancelled = True
@@ -609,7 +512,7 @@ class SessionActor(LoopActor):
         session = await self._existing()
         live = reads.LiveState(
             connections=len(self._audience),
-            running=self._turn.turn_id if self._turn else None,
+            running=self._turns.running.turn_id if self._turns.running else None,
             position=self._live.position,
         )
         return await patiently(
@@ -633,38 +536,6 @@ class SessionActor(LoopActor):
         self._live.position = max(self._live.position, corrected.position)
         return corrected
 
-    async def _push_view(self, moved: ViewMoved) -> None:
-        """Tell all connections what a view has gained since they were last told."""
-        after = self._pushed[moved.view]
-        if not self._audience or moved.position <= after:
-            return
-        update = reads.memory_updates if moved.view == "memory" else reads.graph_updates
-        try:
-            messages = await patiently(
-                lambda: update(self._services, self._id, after, moved.position)
-            )
-        except VIEWS_UNREACHABLE:
-            # Nothing else may move the view, so this must not be forgotten.
-            asyncio.get_running_loop().call_later(RETRY_PUSH_S, self._tell_self, moved)
-            return
-        self._pushed[moved.view] = moved.position
-        for message in messages:
-            self._audience.send(message)
-
-    async def _push_rebuilt(self, rebuilt: ViewRebuilt) -> None:
-        """Tell all connections that what they hold of a view was replaced."""
-        if not self._audience:
-            return
-        try:
-            message, position = await patiently(
-                lambda: reads.rebuilt_message(self._services, self._id, rebuilt.view)
-            )
-        except VIEWS_UNREACHABLE:
-            asyncio.get_running_loop().call_later(RETRY_PUSH_S, self._tell_self, rebuilt)
-            return
-        self._pushed[rebuilt.view] = max(self._pushed[rebuilt.view], position)
-        self._audience.send(message)
-
     # -- the session's life
 
     async def _reconfigure(self, message: Reconfigure) -> None:
@@ -680,7 +551,7 @@ class SessionActor(LoopActor):
     async def _delete(self, message: Delete) -> None:
         decided = await self._commit(lambda session: session.delete(cause=message.cause))
         self._list_changed(decided.positions[-1])
-        self._drop_turn()
+        self._turns.drop()
         self._publish(decided)
         self._audience.refuse_listeners(refusal_of(SessionIsDeletedError(self._id)))
         self._close_connections(Close.SESSION_DELETED, "session deleted")
@@ -688,7 +559,7 @@ class SessionActor(LoopActor):
         self._stop_soon()
 
     async def _shut_down(self) -> None:
-        turn = self._turn
+        turn = self._turns.running
         sentence = "The server is restarting. Ask again."
         if turn is not None:
             turn.task.cancel()
@@ -723,7 +594,7 @@ class SessionActor(LoopActor):
 
     def _passivate(self) -> bool:
         """Stop where nobody is connected or waits, nothing runs and no message has come."""
-        is_needed = self._audience or self._audience.is_waited_for or self._turn
+        is_needed = self._audience or self._audience.is_waited_for or self._turns.running
         if is_needed or not self.actor_inbox.empty():
             return False
         self._stop_soon()
@@ -731,7 +602,7 @@ class SessionActor(LoopActor):
 
     def _give_up(self, error: BaseException | None) -> None:
         logger.error("Session failed: %s", error, extra=self._about())
-        self._drop_turn()
+        self._turns.drop()
         self._audience.refuse_listeners(
             RefusedError(Code.INTERNAL, "The server made a mistake. Ask again.")
         )

@@ -24,7 +24,7 @@ import psycopg
 from tornado.httpclient import AsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from bench.common import instant_model, lorewire, median, open_session, postgres, table
+from bench.common import cpu_s, instant_model, lorewire, median, open_session, postgres, table
 from bench.search_peers import Peers
 from bench.sockets import session_path
 from events.log import Log
@@ -65,14 +65,14 @@ def main() -> None:
             **{"messages_per_s": 100_000},  # searches and pings come one after the other
         }
         by_size = dict(zip(session_ids, sizes, strict=True))
-        with lorewire(database_url, model_url, core=None, **settings) as (port, _):
-            rows = asyncio.run(measure(port, by_size, texts))
+        with lorewire(database_url, model_url, core=None, **settings) as (port, server):
+            rows = asyncio.run(measure(port, server.pid, by_size, texts))
         peer_rows = measure_peers(database_url, by_size, texts, embedder)
     table(
         f"Search among {options.entries:,} entries, embedder {options.embedder}",
         (
-            *("entries", "p50, ms", "p95, ms", "as_of p50, ms", "first after a wake, ms"),
-            *("longest ping meanwhile, ms", "longest ping at rest, ms"),
+            *("entries", "p50, ms", "p95, ms", "CPU of the server, ms", "as_of p50, ms"),
+            *("first after a wake, ms", "longest ping meanwhile, ms", "longest ping at rest, ms"),
         ),
         rows,
     )
@@ -174,7 +174,7 @@ def copy_entries(
 
 
 async def measure(
-    port: int, sessions: dict[UUID, int], texts: Sequence[str]
+    port: int, pid: int, sessions: dict[UUID, int], texts: Sequence[str]
 ) -> list[tuple[object, ...]]:
     """A row of the table for each session."""
     rows: list[tuple[object, ...]] = []
@@ -193,12 +193,14 @@ async def measure(
             if number + 1 < WAKES:
                 socket.close()
                 await put_to_sleep(port)
+        cpu_before_s = cpu_s(pid)
         now = sorted([await search_ms(socket, query) for query in queries])
+        cpu_ms = (cpu_s(pid) - cpu_before_s) * 1000 / len(queries)
         then = [await search_ms(socket, query, as_of=size // 2) for query in queries]
         socket.close()
         p95 = now[len(now) * 95 // 100]
-        row = (size, median(now), p95, median(then), median(firsts), median(stalls), at_rest)
-        rows.append(row)
+        latencies = (median(now), p95, cpu_ms, median(then), median(firsts))
+        rows.append((size, *latencies, median(stalls), at_rest))
     other.close()
     return rows
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from language.passages import Span
 from projections.buffers import GrowingArray
+from projections.entry_list import EntryList
 from projections.memory import IndexedEntry, MemoryEntry
 from projections.postings import Postings
 
@@ -82,7 +83,7 @@ class SessionIndex:
 
         `min_cosine`: entries below it are not found by their meaning.
         """
-        self.entries: list[MemoryEntry] = []
+        self.entries = EntryList()
         self._positions = GrowingArray(np.int64)
         self._said_at_us = GrowingArray(np.int64)
         self._roles = GrowingArray(np.int8)
@@ -112,7 +113,7 @@ class SessionIndex:
         self._positions.extend(np.array([entry.position for entry in entries]))
         self._said_at_us.extend(np.array([_microseconds(entry.said_at) for entry in entries]))
         self._roles.extend(np.array([ROLES.index(entry.role) for entry in entries]))
-        previous = [*self.entries[-1:], *entries]
+        previous = [self.entries[-1], *entries] if self.entries else entries
         continues = np.ones(counts.sum(), np.bool_)  # the parts of one text do
         continues[firsts[len(entries) - len(previous) + 1 :] - len(self._stems)] = [
             _is_same_sitting(*pair) for pair in pairwise(previous)
@@ -131,7 +132,7 @@ class SessionIndex:
             self._embeddings.extend(self._vectors_of(indexed, counts))
         self._add_stems([of_passage for of_entry in stems for of_passage in of_entry])
         self._spans += spans
-        self.entries += entries
+        self.entries.extend(entries)
 
     def _add_stems(self, stems: list[str]) -> None:
         split = [of_passage.split() for of_passage in stems]

@@ -19,8 +19,8 @@ CONTENT_TYPES = {
     ".svg": "image/svg+xml",
 }
 NOT_BUILT = (
-    "The page is not built: `make serve` builds it and needs npm for that"
-    " (Debian and Ubuntu: apt install npm). Everything else is served.\n"
+    "The page is not built: `make page` builds it in a checkout of the sources."
+    " Everything else is served.\n"
 )
 
 SECURITY_HEADERS = {

@@ -50,7 +50,9 @@ class Reader:
         self.context = context
         self.page = page
         self.base_url = base_url
-        self.problems: list[str] = []  # of the Content-Security-Policy, and uncaught errors
+        # Of the Content-Security-Policy, uncaught errors, and requests to other hosts.
+        self.problems: list[str] = []
+        page.on("request", lambda sent: self._note_stranger(sent.url))
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on(
             "console",
@@ -81,6 +83,10 @@ class Reader:
     def turn(self, text: str) -> Locator:
         """The turn in which something was said."""
         return self.page.get_by_role("article").filter(has_text=text)
+
+    def _note_stranger(self, url: str) -> None:
+        if not url.startswith((f"{self.base_url}/", "data:", "blob:")):
+            self.problems.append(f"a request to {url}")
 
 
 @asynccontextmanager

@@ -120,18 +120,18 @@ async def photograph(server: Server, browser: Browser, folder: Path) -> None:
         await one.page.wait_for_timeout(1_200)  # fonts, the drawing's last movements
         await one.page.screenshot(path=folder / f"{name}.png")
 
-    async with reader(browser, base_url, "ada", width=1280, height=800) as ada:
+    async with reader(browser, base_url, "ada", width=1200, height=760) as ada:
         await show_session(ada, session_id)
         await shoot(ada, "session")
         await show_sources(ada, session_id)
         await shoot(ada, "memory")
-    async with reader(browser, base_url, "ada", width=1280, height=800, dark=True) as ada:
+    async with reader(browser, base_url, "ada", width=1200, height=760, dark=True) as ada:
         await show_time(ada, session_id)
         await shoot(ada, "time")
     async with reader(browser, base_url, "ada", width=390, height=800) as ada:
         await show_session_on_a_phone(ada, session_id)
         await shoot(ada, "phone")
-    async with reader(browser, base_url, "ada", width=1280, height=800) as ada:
+    async with reader(browser, base_url, "ada", width=1200, height=760) as ada:
         await show_monitor(ada, server)
         await shoot(ada, "monitor")
 

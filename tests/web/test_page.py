@@ -4,8 +4,13 @@ import gzip
 import re
 from pathlib import Path
 
+from tornado.httpclient import AsyncHTTPClient
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+
 from tests.harness import Server
-from web.page import STATIC, read_page
+from web.page import STATIC, page_routes, read_page
 
 FIRST_VIEW_BYTES = 150_000  # with gzip, without the library that draws graphs
 
@@ -63,6 +68,20 @@ async def test_no_other_file_is_served(server: Server) -> None:
         response = await server.fetch("GET", path)
 
         assert response.code == 404, path
+
+
+async def test_a_server_whose_page_is_not_built_says_how_to_get_it() -> None:
+    [socket] = bind_sockets(0, "127.0.0.1")
+    server = HTTPServer(Application(page_routes({})))
+    server.add_socket(socket)
+    port = socket.getsockname()[1]
+
+    response = await AsyncHTTPClient().fetch(f"http://127.0.0.1:{port}/", raise_error=False)
+    server.stop()
+    await server.close_all_connections()
+
+    assert response.code == 503
+    assert "make page" in response.body.decode()
 
 
 def test_a_page_that_is_not_built_has_no_files(tmp_path: Path) -> None:

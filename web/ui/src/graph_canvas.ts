@@ -29,7 +29,7 @@ const GLOW_MS = 6_000;
 const FRAME_MS = 8; // of a frame may go into layout
 const FIRST_TICKS_MS = 250; // before the first picture: it shall not explode before one's eyes
 
-const LARGEST_FIT = 1.25;
+const LARGEST_FIT = 1;
 const READABLE_ZOOM = 0.85; // below, what is chosen is looked at from closer by
 const MARGIN_PX = 28;
 
@@ -89,12 +89,12 @@ export class GraphCanvas {
     this.#dress();
     this.#scheme.addEventListener("change", this.#dress);
     this.#themes.observe(document.documentElement, { attributeFilter: ["data-theme"] });
-    // A picture of the frame's own shape fills it.
-    const shape = Math.max(1, container.clientHeight) / Math.max(1, container.clientWidth);
+    // A picture of the frame's own shape fills it; names lie across and make it wider.
+    const shape = (1.4 * Math.max(1, container.clientHeight)) / Math.max(1, container.clientWidth);
     this.#simulation = forceSimulation<Body, Spring>([])
       .force("charge", forceManyBody<Body>().strength(-260).distanceMax(420).theta(1))
-      .force("x", forceX<Body>(0).strength(0.06 * Math.sqrt(shape)))
-      .force("y", forceY<Body>(0).strength(0.06 / Math.sqrt(shape)))
+      .force("x", forceX<Body>(0).strength(0.06 * shape))
+      .force("y", forceY<Body>(0).strength(0.06 / shape))
       .force("collide", forceCollide<Body>((body) => body.reach))
       .alphaDecay(0.035)
       .stop();
@@ -243,7 +243,7 @@ export class GraphCanvas {
       "link",
       forceLink<Body, Spring>(edges.map(({ source, target }) => ({ source, target })))
         .id((body) => body.id)
-        .distance(104)
+        .distance(116)
         .strength(0.4),
     );
     this.#simulation.alpha(isFirst ? 1 : 0.45);
@@ -361,7 +361,7 @@ export class GraphCanvas {
           "border-color": paper,
           label: "data(name)",
           color: ink,
-          "font-size": 13,
+          "font-size": 15,
           "font-family": "system-ui, sans-serif",
           "min-zoomed-font-size": 6,
           "text-valign": "bottom",
@@ -369,7 +369,7 @@ export class GraphCanvas {
           "text-outline-color": paper,
           "text-outline-width": 3,
           "text-wrap": "ellipsis",
-          "text-max-width": "150px",
+          "text-max-width": "180px",
           "underlay-color": glow,
           "underlay-opacity": 0,
           "underlay-padding": 10,
@@ -402,7 +402,7 @@ export class GraphCanvas {
       },
       {
         selector: "edge.told, edge.pointed",
-        style: { "font-size": 12, "min-zoomed-font-size": 0, color: ink, "z-index": 2 },
+        style: { "font-size": 13, "min-zoomed-font-size": 0, color: ink, "z-index": 2 },
       },
       { selector: ".fresh", style: { "underlay-opacity": 0.38 } },
       { selector: ".faded", style: { opacity: 0.18 } },

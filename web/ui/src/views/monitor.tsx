@@ -97,7 +97,7 @@ function Charts({ samples, last, now }: { samples: readonly Sample[]; last: Samp
       <Chart
         name="Lag of the views"
         value={`${whole(lag.lag)} events`}
-        note={lag.lag > 0 ? `${lag.name} is the slowest` : "all have read everything"}
+        note={lag.lag > 0 ? `${lag.name} is the slowest` : "all caught up"}
         points={line((sample) => slowest(sample).lag)}
         now={now}
         least={10}
