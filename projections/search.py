@@ -173,13 +173,18 @@ class MemoryIndex:
 
 def _highlights(text: str, stems: frozenset[str]) -> list[dict[str, int]]:
     """Where the text has words of the query, in any of their forms."""
-    if not stems:
-        return []
+    initials = {stem[0] for stem in stems}
     return [
         {"start": match.start(), "end": match.end()}
         for match in _WORD.finditer(text)
-        if not stems.isdisjoint(_stems_of_word(match.group()))
+        if _may_begin(match.group(), initials)
+        and not stems.isdisjoint(_stems_of_word(match.group()))
     ]
+
+
+def _may_begin(word: str, initials: set[str]) -> bool:
+    """Whether a stem of the word may begin like this: stemming changes ends, and takes its time."""
+    return word.lower()[0] in initials or not word.isalnum()  # "B-14" has parts
 
 
 @lru_cache(MAX_CACHED_WORDS)

@@ -1,18 +1,23 @@
 """Searching a session, from the log to the hits."""
 
 import asyncio
+import re
+import unicodedata
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from psycopg_pool import AsyncConnectionPool
 
 from events.log import Log
 from language.domains import load_domains
 from language.embedding import Embedder, WordLlamaEmbedder
+from language.stems import content_stems
 from projections.memory import MemoryProjection, MemoryView
-from projections.search import Found, MemoryIndex
+from projections.search import Found, MemoryIndex, _highlights
 from projections.updates import ViewUpdates
 from tests.projections.scenario import Scenario, follow, forget_memory
 
@@ -22,6 +27,24 @@ TURNS = [
     ("I search the gatehouse for traps.", "You find a hidden lever behind a loose stone."),
     ("Who sells swords?", "Garrick the blacksmith, in the market square of Thornwick."),
     ("I pull the levers.", "The portcullis rises with a groan."),
+]
+
+
+HIGHLIGHTED = [
+    *(
+        "Levers",
+        "lever",
+        "the",
+        "B-14",
+        "B",
+        "14",
+        "flies",
+        "flying",
+        "dying",
+        "die",
+        "Kira\u2019s",
+    ),
+    *("O'Brien", "brien", "\u00c9clair", "\u00e9clairs", "\u0130zmir", "SHOP-482", "_x_", "42"),
 ]
 
 
@@ -185,3 +208,20 @@ async def test_searches_at_the_same_time_and_cancelled_ones_leave_the_index_whol
     await asyncio.gather(*tasks, return_exceptions=True)
 
     assert (await index.search("lever", limit=1)).total == 1500
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from(HIGHLIGHTED), max_size=12).map(" ".join) | st.text(max_size=30),
+    st.lists(st.sampled_from(HIGHLIGHTED), min_size=1, max_size=3).map(" ".join),
+)
+def test_every_word_that_shares_a_stem_with_the_query_is_highlighted(text: str, query: str) -> None:
+    text = unicodedata.normalize("NFC", text)
+    stems = frozenset(content_stems(query))
+
+    found = {(one["start"], one["end"]) for one in _highlights(text, stems)}
+
+    words = [match.span() for match in re.finditer(r"[^\W_]+(?:['\u2019.\-][^\W_]+)*", text)]
+    assert found == {
+        (start, end) for start, end in words if stems & set(content_stems(text[start:end]))
+    }

@@ -78,3 +78,9 @@ export function nodeTypes(graph: GraphState): [type: string, count: number][] {
   }
   return [...counts].sort((one, other) => other[1] - one[1] || one[0].localeCompare(other[0]));
 }
+
+/** What the panel is narrowed to: an entity, and what is so many edges around it. */
+export interface Focus {
+  id: string;
+  hops: number;
+}

@@ -2,7 +2,7 @@
 
 import { useSignal, type Signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import type { GraphState } from "../graph_state";
+import type { Focus, GraphState } from "../graph_state";
 import { kindOf, typeName } from "../kinds";
 import { Dialog } from "../parts/dialog";
 import { Icon } from "../parts/icon";
@@ -10,7 +10,6 @@ import { fullTime } from "../parts/time";
 import { graphPlace, jumpTo, type GraphPlace } from "../places";
 import type { GraphEdge, GraphNode } from "../protocol";
 import type { Session } from "../session";
-import type { Focus } from "./graph_panel";
 
 interface DetailsProps {
   session: Session;

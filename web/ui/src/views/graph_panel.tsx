@@ -3,7 +3,7 @@
 import { useComputed, useSignal, type Signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { graphExportUrl } from "../api";
-import { around, EMPTY_GRAPH, nodeTypes, type GraphState } from "../graph_state";
+import { around, EMPTY_GRAPH, nodeTypes, type Focus, type GraphState } from "../graph_state";
 import { kindOf, typeName } from "../kinds";
 import { Icon } from "../parts/icon";
 import { graphPlace } from "../places";
@@ -18,11 +18,6 @@ const FORMATS = [
   ["json-ld", "JSON-LD", "jsonld"],
   ["graphml", "GraphML", "graphml"],
 ] as const;
-
-export interface Focus {
-  id: string;
-  hops: number;
-}
 
 export function GraphPanel({ session }: { session: Session }) {
   const hidden = useSignal<ReadonlySet<string>>(new Set()); // types
