@@ -69,6 +69,13 @@ class Reader(Protocol):
     def turns_before(self) -> int:
         """How many turns before the one it reads it wants to see."""
 
+    @property
+    def max_prepared(self) -> int:
+        """So many turns may be prepared at once, each of another session."""
+
+    def prepare(self, turns: Sequence[TurnText]) -> None:
+        """Do for several turns together what can be done together; they are submitted next."""
+
     def submit(self, turn: TurnText, counts: CallCounts) -> "Future[Reading]":
         """Begin to read a turn, and count what it takes.
 
@@ -81,11 +88,25 @@ class OfflineReader:
 
     max_at_once = 1
     turns_before = 0
+    max_prepared = 32
 
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
         self._name = f"{extractor.name}/{extractor.version}"
         self._reading = threading.Lock()  # a parser is for one thread at a time
+
+    def prepare(self, turns: Sequence[TurnText]) -> None:
+        """Parse several turns together."""
+        texts = [
+            (passage.text, turn.known_names[:MAX_OFFLINE_NAMES])
+            for turn in turns
+            for passage in turn.passages
+        ]
+        try:
+            with self._reading:
+                self._extractor.prepare(texts)
+        except Exception:  # which text it was shows when they are read one by one
+            logger.exception("Extractor %s could not read %d texts at once", self._name, len(texts))
 
     def submit(self, turn: TurnText, counts: CallCounts) -> "Future[Reading]":
         """Read a turn; the result is there already, and no model was called."""
@@ -123,6 +144,7 @@ class ModelReader:
     """
 
     turns_before = TURNS_BEFORE
+    max_prepared = 1
 
     def __init__(
         self,
@@ -142,6 +164,9 @@ class ModelReader:
             target=self._loop.run_forever, name="model-reader", daemon=True
         )
         self._thread.start()
+
+    def prepare(self, turns: Sequence[TurnText]) -> None:
+        """Nothing: a model is asked about one turn at a time."""
 
     def submit(self, turn: TurnText, counts: CallCounts) -> "Future[Reading]":
         """Begin to read a turn. Cancelling the result ends the call.

@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -91,6 +91,7 @@ class LearningPolicy:
         self._domains = domains
         self._reader = reader
         self._max_at_once = reader.max_at_once if reader else 1
+        self._max_prepared = reader.max_prepared if reader else 1
         self._extractor = extractor
         self._is_wanted = any(domain.extractor == extractor for domain in domains.values())
         self._counts = CallCounts()
@@ -151,16 +152,42 @@ class LearningPolicy:
         What has been read and could not be stored is not read again: a call may cost money.
         """
         waiting: deque[tuple[Recorded, Future[Reading]]] = deque()
-        for one in recorded:
-            turn = self._turn_to_read(one)
-            if turn is None:
-                continue
-            waiting.append((one, self._submit(one.position, turn)))
-            if len(waiting) >= self._max_at_once:
-                first, future = waiting.popleft()
-                yield first, self._wait_for(future)
+        for turns in self._prepared(recorded):
+            for one, turn in turns:
+                waiting.append((one, self._submit(one.position, turn)))
+                if len(waiting) >= self._max_at_once:
+                    first, future = waiting.popleft()
+                    yield first, self._wait_for(future)
         for first, future in waiting:
             yield first, self._wait_for(future)
+
+    def _prepared(
+        self, recorded: Sequence[Recorded]
+    ) -> Iterator[Sequence[tuple[Recorded, TurnText]]]:
+        """The turns to read, so many at once as the reader prepares together.
+
+        Each is of another session, so that a turn knows the names of the one before it.
+        """
+        turns: dict[UUID, tuple[Recorded, TurnText]] = {}
+        for one in recorded:
+            if one.event.session_id in turns:
+                yield self._prepare(turns.values())
+                turns.clear()
+            turn = self._turn_to_read(one)
+            if turn is not None:
+                turns[one.event.session_id] = one, turn
+            if len(turns) >= self._max_prepared:
+                yield self._prepare(turns.values())
+                turns.clear()
+        yield self._prepare(turns.values())
+
+    def _prepare(
+        self, turns: Iterable[tuple[Recorded, TurnText]]
+    ) -> Sequence[tuple[Recorded, TurnText]]:
+        prepared = list(turns)
+        if self._reader is not None and len(prepared) > 1:
+            self._reader.prepare([turn for _, turn in prepared])
+        return prepared
 
     def _submit(self, position: int, turn: TurnText) -> "Future[Reading]":
         future = self._readings.get(position)

@@ -173,18 +173,19 @@ class MemoryIndex:
 
 def _highlights(text: str, stems: frozenset[str]) -> list[dict[str, int]]:
     """Where the text has words of the query, in any of their forms."""
-    initials = {stem[0] for stem in stems}
+    # To find a word's stem takes longer than all else here, and most words begin with other letters
+    # than any stem. Stemming changes their ends alone, except that "dying" becomes "die".
+    beginnings = {b for stem in stems for b in (stem[:2], stem[:2].replace("i", "y"))}
+    has_short = any(len(stem) == 1 for stem in stems)
+    lowered = text.lower()
+    if len(lowered) != len(text):  # one letter, a Turkish one, becomes two
+        lowered, has_short = text, True
     return [
         {"start": match.start(), "end": match.end()}
-        for match in _WORD.finditer(text)
-        if _may_begin(match.group(), initials)
-        and not stems.isdisjoint(_stems_of_word(match.group()))
+        for match in _WORD.finditer(lowered)
+        if ((word := match.group())[:2] in beginnings or has_short or not word.isalnum())
+        and not stems.isdisjoint(_stems_of_word(word))
     ]
-
-
-def _may_begin(word: str, initials: set[str]) -> bool:
-    """Whether a stem of the word may begin like this: stemming changes ends, and takes its time."""
-    return word.lower()[0] in initials or not word.isalnum()  # "B-14" has parts
 
 
 @lru_cache(MAX_CACHED_WORDS)

@@ -507,3 +507,18 @@ def test_without_spacy_the_error_says_what_to_run(monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(ExtractorMissingError, match=r"pip install .*lorewire model install"):
         SpacyExtractor()
+
+
+def test_what_is_prepared_with_others_says_the_same(extractor: Extractor) -> None:
+    texts = [
+        "Captain Sara Holt leads the town watch. She owns the Silver Horn.",
+        "",
+        "Buffer B-12 contains 5 mM magnesium.\n\nIt was made on Monday by Ada.",
+        "Kira lives in Rivermoor.",
+    ]
+    names = ("Sara Holt", "B-12")
+    alone = [extract(extractor, text, known_names=names) for text in texts]
+
+    extractor.prepare([(text, names) for text in texts])
+
+    assert [extract(extractor, text, known_names=names) for text in texts] == alone

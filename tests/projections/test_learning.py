@@ -39,6 +39,10 @@ class Words:
         self.error: Exception | None = None
         self.waits = threading.Event()  # cleared: it reads on and on
         self.waits.set()
+        self.prepared: list[list[str]] = []  # of each call
+
+    def prepare(self, texts: Sequence[tuple[str, Sequence[str]]]) -> None:
+        self.prepared.append([text for text, _ in texts])
 
     def extract(
         self,
@@ -382,3 +386,22 @@ def test_a_connection_that_is_cut_while_a_turn_is_read_costs_nothing(
     follower.join(5)
 
     assert len(learned(log, session_id)) == 1
+
+
+def test_turns_of_different_sessions_are_prepared_together(
+    log: Log, scenario: Scenario, extractor: Words
+) -> None:
+    first, second = scenario.open(), scenario.open()
+    scenario.say(first, "Kira=ranger", "Yes.")
+    scenario.say(second, "Tobin=smith", "Yes.")
+    scenario.say(first, "Kira=elf", "No.")
+
+    follow(log, policy(log, extractor))
+
+    assert extractor.prepared == [["Kira=ranger", "Yes.", "Tobin=smith", "Yes."]]
+    assert [asked[0] for asked in extractor.asked[::2]] == [
+        "Kira=ranger",
+        "Tobin=smith",
+        "Kira=elf",
+    ]
+    assert "Kira" in extractor.knew[-1]

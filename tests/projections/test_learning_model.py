@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -544,6 +544,7 @@ class Whimsical:
     """Reads with `Words`, and is done with its turns in an order of its own."""
 
     turns_before = 0
+    max_prepared = 1
 
     def __init__(self, max_at_once: int, seed: int) -> None:
         self.max_at_once = max_at_once
@@ -554,6 +555,9 @@ class Whimsical:
         self._is_over = False
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
+
+    def prepare(self, turns: Sequence[TurnText]) -> None:
+        """Nothing: only one turn comes at once."""
 
     def submit(self, turn: TurnText, counts: CallCounts) -> "Future[Reading]":
         """Begin to read a turn."""
