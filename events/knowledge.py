@@ -74,6 +74,7 @@ class KnowledgeState(TypedDict):
     _modified_on: datetime
     session_id: UUID
     merges: dict[UUID, tuple[str, str]]
+    learned_upto: int
 
 
 @stable_topics
@@ -103,6 +104,10 @@ class Knowledge(SessionAggregate):
         def upcast_v1_v2(state: dict[str, Any]) -> None:
             """Version 1 did not say when the words were said."""
             state["said_at"] = None
+
+        def apply(self, knowledge: "Knowledge") -> None:
+            """Remember how far was learned."""
+            knowledge.learned_upto = max(knowledge.learned_upto, self.source_position)
 
     class StatementRetracted(SessionAggregate.Event):
         """A person said that a statement was never right."""
@@ -135,7 +140,7 @@ class Knowledge(SessionAggregate):
     class Snapshot(domain.Snapshot):
         """A session's knowledge as it was at one version."""
 
-        class_version = 2
+        class_version = 3
         state: KnowledgeState  # type: ignore[assignment]
 
         @staticmethod
@@ -143,9 +148,15 @@ class Knowledge(SessionAggregate):
             """Version 1 knew no merges."""
             state["state"]["merges"] = {}
 
+        @staticmethod
+        def upcast_v2_v3(state: dict[str, Any]) -> None:
+            """Version 2 did not say how far was learned: what has come since then says it."""
+            state["state"]["learned_upto"] = 0
+
     def __init__(self, session_id: UUID) -> None:
         self.session_id = session_id
         self.merges: dict[UUID, tuple[str, str]] = {}  # that stand: kept and merged entity
+        self.learned_upto = 0  # the highest position of an event that was learned from
 
     @classmethod
     def open(cls, session_id: UUID) -> "Knowledge":

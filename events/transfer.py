@@ -172,7 +172,7 @@ class ExportReader:
                 StoredEvent(event.stream, event.version, event.topic, event.state)
             )
         except (MapperDeserialisationError, ValueError, TypeError, KeyError) as error:
-            raise self._error(str(error)) from None
+            raise self._error(_unreadable(error)) from None
         session_id = self.header.session_id
         if decoded.session_id != session_id:
             raise self._error(f"the event is of session {decoded.session_id}, not {session_id}")
@@ -222,8 +222,21 @@ def _may_hold(stream: UUID, aggregate: type[SessionAggregate], session_id: UUID)
 
 
 def _first_error(line_class: type[BaseModel], error: ValidationError) -> str:
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
+    name, reason = _first(error)
     kind = {Header: "header", EventLine: "event", Footer: "last line"}[line_class]
-    reason = first["msg"][:1].lower() + first["msg"][1:]
     return f"`{name}` of the {kind}: {reason}" if name else f"not the {kind} of an export: {reason}"
+
+
+def _unreadable(error: Exception) -> str:
+    """Why a state does not fit its event, in one line."""
+    if isinstance(error.__cause__, ValidationError):
+        name, reason = _first(error.__cause__)
+        return f"`state.{name}` of the event: {reason}" if name else f"`state`: {reason}"
+    return str(error)
+
+
+def _first(error: ValidationError) -> tuple[str, str]:
+    """The field that is wrong, and what was expected."""
+    first = error.errors(include_url=False)[0]
+    reason = first["msg"][:1].lower() + first["msg"][1:]
+    return ".".join(str(part) for part in first["loc"]), reason

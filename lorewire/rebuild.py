@@ -15,7 +15,12 @@ from lorewire.embedder import load_embedder
 from lorewire.settings import Settings
 from projections import rebuild as views
 from projections.digest import Difference
-from projections.follower import Projection
+from projections.follower import (
+    FailedEventError,
+    NotYetError,
+    Projection,
+    UnreadableEventError,
+)
 from projections.graph_projection import GraphProjection
 from projections.memory import MemoryProjection
 from projections.positions import GRAPH, MEMORY, SESSIONS
@@ -45,6 +50,7 @@ def rebuild(
     are written anew. Raises RebuildError.
     """
     with _projections(settings, database_url, view) as (log, projections):
+        _check_session(log, session_id)
         for projection in projections:
             if session_id is not None:
                 _rebuild_session(log, projection, session_id, write, is_comparison=is_comparison)
@@ -69,15 +75,18 @@ def verify(
     """
     is_equal = True
     with _projections(settings, database_url, view) as (log, projections):
+        _check_session(log, session_id)
         for projection in projections:
             if session_id is not None:
-                found = views.compare_session(log, projection, session_id)
+                found = _compare_session(log, projection, session_id)
             else:
                 with views.begun(log, projection, is_scratch=True) as scratch:
-                    if not _fill(log, scratch, write):
+                    if not _fill(log, scratch, upto=views.live_position(log, scratch.view)):
                         raise views.RebuildError("Stopped. The live view is as it was.")
                     found = scratch.compare()
             write(f"{projection.name}: {'different' if found else 'equal'}")
+            if found:
+                _write_embedders(log, projection, write)
             _write_differences(found, write)
             is_equal = is_equal and not found
     return is_equal
@@ -89,12 +98,15 @@ def _rebuild_view(
     with views.begun(log, projection, restart=restart) as next_version:
         if next_version.position:
             write(f"{projection.name}: goes on after position {next_version.position:,}")
-        if not _fill(log, next_version, write):
+        upto = views.live_position(log, next_version.view) if is_comparison else None
+        if not _fill(log, next_version, upto=upto):
             write(f"{projection.name}: stopped. The same command goes on from here.")
             return False
         if is_comparison:
             found = next_version.compare()
             write(f"{projection.name}: {'would change' if found else 'nothing would change'}")
+            if found:
+                _write_embedders(log, projection, write)
             _write_differences(found, write)
             write(f"{projection.name}: filled. Run it again without --compare to switch.")
         else:
@@ -108,12 +120,52 @@ def _rebuild_session(
 ) -> None:
     what = f"{projection.name} of session {session_id}"
     if is_comparison:
-        found = views.compare_session(log, projection, session_id)
+        found = _compare_session(log, projection, session_id)
         write(f"{what}: {'would change' if found else 'nothing would change'}")
         _write_differences(found, write)
     else:
-        position = redo_session(log, projection, session_id)
+        with _poison_explained():
+            position = redo_session(log, projection, session_id)
         write(f"{what}: rebuilt up to position {position:,}")
+
+
+def _compare_session(log: Log, projection: Projection, session_id: UUID) -> list[Difference]:
+    with _poison_explained():
+        return views.compare_session(log, projection, session_id)
+
+
+def _check_session(log: Log, session_id: UUID | None) -> None:
+    if session_id is not None and not log.session_head(session_id):
+        raise views.RebuildError(f"There is no session {session_id} in the log.")
+
+
+@contextmanager
+def _poison_explained() -> Iterator[None]:
+    """What stops the rebuild of one session, in the words in which it stops that of all."""
+    try:
+        yield
+    except UnreadableEventError as error:
+        raise views.RebuildError(f"{error} The live rows stay as they are.") from error
+    except FailedEventError as error:
+        cause = error.__cause__
+        raise views.RebuildError(
+            f"{error} {type(cause).__name__}: {cause}. The live rows stay as they are."
+        ) from error
+    except NotYetError as error:
+        raise views.RebuildError(f"{error} The live rows stay as they are.") from error
+
+
+def _write_embedders(log: Log, projection: Projection, write: Write) -> None:
+    """Say it where rows differ because the embedder is another one now."""
+    if not isinstance(projection, MemoryProjection):
+        return
+    live = views.live_embedder(log)
+    if live != projection.made_with:
+        write(
+            f"  The live vectors were made with {live or 'no embedder'}, and the embedder is "
+            f"{projection.made_with or 'none'} now: `lorewire rebuild memory` makes all of them "
+            "anew."
+        )
 
 
 def _write_differences(found: Sequence[Difference], write: Write) -> None:
@@ -123,20 +175,21 @@ def _write_differences(found: Sequence[Difference], write: Write) -> None:
             write(f"    {example}")
 
 
-def _fill(log: Log, version: views.Rebuild, write: Write) -> bool:
-    with _stopping() as stop, _bar(version.view, version.position, log.head()) as (bar, task):
+def _fill(log: Log, version: views.Rebuild, *, upto: int | None) -> bool:
+    end = log.head() if upto is None else upto
+    with _stopping() as stop, _bar(version.view, version.position, end) as (bar, task):
 
         def report(progress: views.Progress) -> None:
             elapsed_s = bar.tasks[task].elapsed or 0.0
             bar.update(
                 task,
                 completed=progress.position,
-                total=progress.head,
+                total=progress.end,
                 events=f"{progress.events:,}",
                 rate=f"{progress.events / elapsed_s:,.0f}" if elapsed_s else "-",
             )
 
-        return version.fill(report, stop)
+        return version.fill(report, stop, upto=upto)
 
 
 @contextmanager

@@ -58,6 +58,7 @@ class SessionKnowledge:
     names: deque[tuple[str, ...]] = field(  # of the newest extractions, newest first
         default_factory=lambda: deque(maxlen=EVENTS_WITH_NAMES)
     )
+    learned: frozenset[int] | None = None  # positions; None: to be read, where they are asked for
 
     def known_names(self) -> list[str]:
         """Each name once, the one last mentioned first."""
@@ -224,7 +225,7 @@ class LearningPolicy:
         domain = self._domains.get(session.config.domain)
         if domain is None or domain.extractor not in FOLLOWER_OF:
             return None
-        if not self._is_ours(one, domain):
+        if not self._is_ours(one, domain) or self._came_learned(one):
             return None
         if isinstance(event, Session.SessionOpened):
             passages = [Passage(text, domain.title, None) for text in event.seed]
@@ -256,12 +257,26 @@ class LearningPolicy:
             for each in read_set_aside(self._log)
         )
 
+    def _came_learned(self, one: Recorded) -> bool:
+        """Whether a turn was learned in the log from which its session was imported.
+
+        Elsewhere nothing was learned from what comes later, so that this costs a comparison.
+        """
+        session = self._session(one.event.session_id)
+        if one.position > session.knowledge.learned_upto:
+            return False
+        if session.learned is None:
+            session.learned = self._learned(one.event.session_id)
+        return one.position in session.learned
+
     def _is_learned(self, one: Recorded) -> bool:
-        stream_id = knowledge_id(one.event.session_id)
-        return any(
-            isinstance(event, Knowledge.KnowledgeExtracted)
-            and event.source_position == one.position
-            for event in self._log.events.get(stream_id)
+        return one.position in self._learned(one.event.session_id)
+
+    def _learned(self, session_id: UUID) -> frozenset[int]:
+        return frozenset(
+            event.source_position
+            for event in self._log.events.get(knowledge_id(session_id))
+            if isinstance(event, Knowledge.KnowledgeExtracted)
         )
 
     def _passages_of(self, event: TurnEnded, agent_name: str) -> list[Passage]:

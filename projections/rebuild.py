@@ -7,6 +7,7 @@ log go on meanwhile. A rebuild that is stopped, whatever stops it, goes on where
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from projections.follower import (
     UnreadableEventError,
 )
 from projections.set_aside import forget_all, held_sessions
-from projections.tracking import lock_all, lock_shard_of, store_positions
+from projections.tracking import lock_all, lock_shard_of, positions_of, store_positions
 from projections.updates import BEGIN, apply_batch, apply_session, notify
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ BATCH_EVENTS = 2_000  # in one transaction
 BATCHES_AHEAD = 2  # read and decoded while others are written
 NOT_YET_S = 1.0  # between tries where an embedder does not answer
 ALIGN_S = 0.05  # between looks whether all shards stand at one position
+ALIGN_PATIENCE_S = 60.0  # then there is no projector, or it waits for something
 DELETE_ROWS = 20_000  # of old versions, in one transaction
 SCRATCH_VERSION = -1  # of rows that no other transaction ever sees
 
@@ -49,7 +51,7 @@ class Progress:
     """How far a rebuild has come."""
 
     position: int
-    head: int  # the newest position of the log
+    end: int  # where it has to come: the newest position of the log, or the live view's
     events: int  # handled since it was started or went on
 
 
@@ -64,18 +66,26 @@ class Rebuild:
         self._projection = projection
         self._tracking_name = f"{self.view}@{version}"
 
-    def fill(self, report: Callable[[Progress], None], stop: threading.Event) -> bool:
+    def fill(
+        self,
+        report: Callable[[Progress], None],
+        stop: threading.Event,
+        *,
+        upto: int | None = None,
+    ) -> bool:
         """Handle events until there are no more, or until `stop` is set: then False.
 
-        Raises RebuildError at an event that can't be read or handled.
+        With `upto` those that come later are left alone. Raises RebuildError at an event that can't
+        be read or handled.
         """
         events = 0
-        with _reading_ahead(self._log, self.position) as batches:
+        with _reading_ahead(self._log, self.position, upto) as batches:
             for items in batches:
                 if stop.is_set() or not self._write(_readable(items), stop):
                     return False
                 events += len(items)
-                report(Progress(self.position, self._log.head(), events))
+                end = upto if upto is not None else self._log.head()
+                report(Progress(self.position, end, events))
         return not stop.is_set()
 
     def switch(self) -> None:
@@ -106,7 +116,8 @@ class Rebuild:
         """How the live view would change; nothing: not at all.
 
         Sessions that have an event set aside are left out: their live rows stand still. Nobody
-        moves the view meanwhile.
+        moves the view meanwhile. Raises RebuildError where the live view does not come as far as
+        this one, or where its shards do not come to one position.
         """
         with self._at_one_moment() as (curs, live):
             held = held_sessions(curs, self.view)
@@ -120,6 +131,7 @@ class Rebuild:
     @contextmanager
     def _at_one_moment(self) -> Iterator[tuple[Cursor[DictRow], int]]:
         """The live version and this one at the same position, which nobody moves."""
+        deadline = time.monotonic() + ALIGN_PATIENCE_S
         while True:
             with self._log.recorder.datastore.transaction(commit=True) as curs:
                 curs.execute(BEGIN)
@@ -128,7 +140,13 @@ class Rebuild:
                     self._catch_up(curs, positions)
                     yield curs, _live_version(curs, self.view)
                     return
-            threading.Event().wait(ALIGN_S)  # a shard, or all of them, are behind
+            if time.monotonic() > deadline:
+                raise RebuildError(
+                    f"The live view {self.view} stands at {sorted(positions.values())}, and what "
+                    f"was rebuilt at {self.position}: they can't be compared. Start a projector "
+                    "(`lorewire serve` or `lorewire project`), or look at what its log waits for."
+                )
+            time.sleep(ALIGN_S)  # a shard, or all of them, are behind
 
     def _catch_up(self, curs: Cursor[DictRow], positions: dict[str, int]) -> None:
         """Fill up to where the live view is; called while nobody moves it."""
@@ -137,7 +155,10 @@ class Rebuild:
             batch = self._log.read_batch(after=self.position, limit=BATCH_EVENTS, upto=upto)
             if not batch.events:
                 break
-            self._apply(curs, _readable(batch.events))
+            try:
+                self._apply(curs, _readable(batch.events))
+            except NotYetError as error:  # nobody shall wait for it behind our lock
+                raise RebuildError(f"{error} Run it again: it goes on where it was.") from error
 
     def _write(self, recorded: Sequence[Recorded], stop: threading.Event) -> bool:
         """Write a batch; False where it was stopped while it waited."""
@@ -224,6 +245,20 @@ def begun(
                 rebuild.drop()
 
 
+def live_position(log: Log, view: str) -> int:
+    """How far the view that is read has come; the furthest of its shards."""
+    return _newest(positions_of(log, view))
+
+
+def live_embedder(log: Log) -> str | None:
+    """The embedder whose vectors are in the memory that is read; None: they are nobody's."""
+    with log.recorder.datastore.transaction(commit=False) as curs:
+        row = curs.execute("SELECT made_with FROM lorewire_views WHERE name = 'memory'").fetchone()
+    assert row is not None, "every view has its row since the migration that made it"
+    made_with: str | None = row["made_with"]
+    return made_with
+
+
 def compare_session(log: Log, projection: Projection, session_id: UUID) -> list[Difference]:
     """How the live rows of one session would change; nothing is kept of the comparison.
 
@@ -269,8 +304,10 @@ def delete_old_versions(log: Log, projection: Projection) -> None:
 
 
 @contextmanager
-def _reading_ahead(log: Log, after: int) -> Iterator[Iterator[Sequence[Recorded | Unreadable]]]:
-    """Batches of events after a position until there are no more, read by a thread of its own."""
+def _reading_ahead(
+    log: Log, after: int, upto: int | None
+) -> Iterator[Iterator[Sequence[Recorded | Unreadable]]]:
+    """Batches of events until there are no more, or none up to a position, read by a thread."""
     batches: queue.Queue[Sequence[Recorded | Unreadable] | Exception] = queue.Queue(BATCHES_AHEAD)
     is_over = threading.Event()
 
@@ -278,7 +315,11 @@ def _reading_ahead(log: Log, after: int) -> Iterator[Iterator[Sequence[Recorded 
         position = after
         try:
             while not is_over.is_set():
-                items = log.read(after=position, limit=BATCH_EVENTS)
+                items: Sequence[Recorded | Unreadable] = (
+                    log.read(after=position, limit=BATCH_EVENTS)
+                    if upto is None
+                    else log.read_batch(after=position, limit=BATCH_EVENTS, upto=upto).events
+                )
                 batches.put(items)
                 if not items:
                     return

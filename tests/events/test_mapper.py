@@ -173,6 +173,9 @@ def test_topics_are_bare_names_that_do_not_move_with_modules() -> None:
         "ConnectionClosed",
         "KnowledgeOpened",
         "KnowledgeExtracted",
+        "StatementRetracted",
+        "EntitiesMerged",
+        "EntitiesSplit",
     }
 
 

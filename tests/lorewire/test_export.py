@@ -211,6 +211,8 @@ def test_positions_move_up_where_the_log_has_them_already(
 ) -> None:
     session_id = tell(log, migrated_database_url)
     earlier_id = tell(target, target_url)
+    while target.head() < log.session_head(session_id):
+        tell(target, target_url)
     head = target.head()
 
     result = imported(target_url, exported(migrated_database_url, session_id))
@@ -316,7 +318,7 @@ def test_a_file_that_was_cut_anywhere_is_refused(
             r"Line 1 .*`format` of the header.*lorewire-ex",
         ),
         (1, lambda line: line.update(version=2), "Line 1 .*`version` of the header"),
-        (1, lambda line: line.update(events=3), "Line 5 .*`position` of the event.*required"),
+        (1, lambda line: line.update(events=3), "Line 4 .*`position` of the event.*required"),
         (2, lambda line: line.update(position="x"), "Line 2 .*`position` of the event.*integer"),
         (3, lambda line: line.update(position=1), "Line 3 .*position 1 does not follow"),
         (3, lambda line: line.update(version=3), "Line 3 .*continues with version 2, not 3"),
@@ -324,7 +326,11 @@ def test_a_file_that_was_cut_anywhere_is_refused(
         (3, lambda line: line.update(topic="os:system"), "Line 3 .*no event 'os:system'"),
         (3, lambda line: line.update(topic="Session"), "Line 3 .*no event 'Session'"),
         (3, lambda line: line.update(topic="StatusRead"), "Line 3 .*StatusRead can't be in stream"),
-        (3, lambda line: line["state"].update(message=3), "Line 3 .*message"),
+        (
+            3,
+            lambda line: line["state"].update(message=3),
+            "Line 3 .*`state.message` of the event.*string\\.$",
+        ),
         (3, lambda line: line["state"].update(class_version=9), "Line 3 .*newer version"),
         (3, lambda line: line["state"].update(session_id=str(uuid4())), "Line 3 .*is of session"),
         (3, lambda line: line.update(recorded_at="today"), "Line 3 .*`recorded_at`"),

@@ -59,7 +59,11 @@ def test_options_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     [
         ("LOREWIRE_PORT", "many", "LOREWIRE_PORT must be a valid integer.*'many'"),
         ("LOREWIRE_PORT", "70000", "LOREWIRE_PORT must be less than or equal to 65535.*'70000'"),
-        ("LOREWIRE_EMBEDDER", "best", "LOREWIRE_EMBEDDER must be 'wordllama' or 'none'.*'best'"),
+        (
+            "LOREWIRE_EMBEDDER",
+            "best",
+            "LOREWIRE_EMBEDDER must be 'wordllama', 'openai' or 'none'.*'best'",
+        ),
         ("LOREWIRE_JOURNAL_TIMEOUT_S", "0", "LOREWIRE_JOURNAL_TIMEOUT_S must be greater than 0"),
         ("LOREWIRE_JOURNAL_TIMEOUT_S", "inf", "LOREWIRE_JOURNAL_TIMEOUT_S must be a finite number"),
         ("LOREWIRE_HOST", "0.0.0.0", "LOREWIRE_HOST must be a loopback address.*'0.0.0.0'"),

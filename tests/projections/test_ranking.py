@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from projections.memory import IndexedEntry, MemoryEntry, Role
-from projections.ranking import Kind, Selection, SessionIndex
+from projections.ranking import Kind, Selection, SessionIndex, _best
 from tests.projections import naive_search
 
 START = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
@@ -226,3 +226,17 @@ def test_a_long_entry_is_found_once_by_its_best_passage() -> None:
 
     assert total == 1
     assert [(one.number, one.passage, one.keyword_rank) for one in ranked] == [(0, (17, 34), 1)]
+
+
+@given(
+    st.lists(st.sampled_from([-np.inf, 0.0, 0.5, 1.0, 2.0, 3.5]), max_size=60),
+    st.integers(1, 12),
+    st.integers(0, 50),
+)
+def test_the_best_of_many_are_those_of_a_sort(some: list[float], count: int, repeats: int) -> None:
+    scores = np.array(some * repeats, np.float64)
+    everything = sorted(range(len(scores)), key=lambda number: (-scores[number], -number))
+
+    best = _best(scores, count)
+
+    assert best == [number for number in everything if scores[number] > -np.inf][:count]
