@@ -202,6 +202,25 @@ class Log(Application[UUID]):
         """`ConnectionOpened` of connections that are open, or whose server has died, in order."""
         return self._read(_IS_UNCLOSED, (after,), limit)
 
+    def read_mentions(
+        self,
+        session_id: UUID,
+        words: bytes | None,
+        topics: Sequence[str],
+        *,
+        after: int,
+        limit: int,
+    ) -> list[Recorded | Unreadable]:
+        """Events of one session after a position, of some kinds, whose stored state has these words
+        in it (None: whatever it has), in order. Looks into each event of the session on the way.
+        """
+        return self._read(
+            "session_id = %s AND notification_id > %s AND topic = ANY(%s)"
+            " AND (%s::bytea IS NULL OR position(%s::bytea IN state) > 0)",
+            (session_id, after, list(topics), words, words),
+            limit,
+        )
+
     def read_stream_backwards(self, stream_id: UUID, *, limit: int) -> Iterator[Any]:
         """The newest events of one stream, newest first."""
         return self.events.get(stream_id, desc=True, limit=limit)

@@ -197,6 +197,10 @@ def replay(
     speed: Annotated[
         str | None, typer.Option(help="As 1x or 10x: wait as long as it took, or a tenth.")
     ] = None,
+    about: Annotated[
+        str | None,
+        typer.Option(help="Only what made a turn, memory entry or statement, or rests on it."),
+    ] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Print what happened in a session, in order, with positions and times."""
@@ -204,7 +208,12 @@ def replay(
 
     _run(
         replay(
-            url, session, first=first, last=last, as_json=output == "jsonl", speed=_factor(speed)
+            *(url, session),
+            first=first,
+            last=last,
+            as_json=output == "jsonl",
+            speed=_factor(speed),
+            about=about,
         )
     )
 

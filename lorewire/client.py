@@ -125,9 +125,16 @@ class Client:
         """Delete a session."""
         await self._fetch("DELETE", _path(session_id))
 
-    async def events(self, session_id: str, *, after: int = 0, limit: int = 100) -> dict[str, Any]:
-        """A page of what happened in a session after a position: `{events, has_more}`."""
-        return await self._fetch("GET", f"{_path(session_id)}/events", after=after, limit=limit)
+    async def events(
+        self, session_id: str, *, after: int = 0, limit: int = 100, about: str | None = None
+    ) -> dict[str, Any]:
+        """A page of what happened in a session after a position: `{events, has_more}`.
+
+        `about` is the id of a turn, a memory entry or a statement: only the events that made it,
+        tell of it, or rest on it.
+        """
+        path = f"{_path(session_id)}/events"
+        return await self._fetch("GET", path, after=after, limit=limit, about=about)
 
     async def _fetch(
         self, method: str, path: str, *, body: object = None, **parameters: object

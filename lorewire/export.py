@@ -98,7 +98,9 @@ def import_session(
             distance: int = row[0]
     except _NOT_MIGRATED:
         raise TransferError(_SAY_MIGRATE) from None
-    except psycopg.errors.UniqueViolation:
+    except psycopg.errors.UniqueViolation as error:
+        if error.diag.constraint_name is not None:  # not ours, but that of the events' key
+            raise TransferError("A stream of this export is in this log already.") from None
         raise _exists(session_id) from None
     except psycopg.errors.LockNotAvailable:
         raise TransferError("The log was busy for five seconds. Try again.") from None

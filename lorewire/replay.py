@@ -23,15 +23,17 @@ async def replay(
     last: int | None = None,
     as_json: bool = False,
     speed: float | None = None,
+    about: str | None = None,
 ) -> None:
     """Print every stored event of a session between two positions (both included), in order.
 
+    `about` leaves only those that made a turn, memory entry or statement, tell of it or rest on it.
     As one line for people, or as one JSON object a line. `speed` 1.0 takes the time that it took,
     10.0 a tenth of it; None does not wait.
     """
     told_at: datetime | None = None
     async with Client(url) as client:
-        async for event in _events(client, session_id, first, last):
+        async for event in _events(client, session_id, first, last, about):
             happened_at = datetime.fromisoformat(event.get("timestamp", NEVER))
             if speed is not None and told_at is not None:
                 await asyncio.sleep(max(0.0, (happened_at - told_at).total_seconds() / speed))
@@ -40,12 +42,12 @@ async def replay(
 
 
 async def _events(
-    client: Client, session_id: str, first: int, last: int | None
+    client: Client, session_id: str, first: int, last: int | None, about: str | None
 ) -> AsyncIterator[dict[str, Any]]:
     after = first - 1
     has_more = True
     while has_more:
-        page = await client.events(session_id, after=max(after, 0), limit=PAGE)
+        page = await client.events(session_id, after=max(after, 0), limit=PAGE, about=about)
         for event in page["events"]:
             after = event["position"]
             if last is not None and after > last:
@@ -76,8 +78,8 @@ def _describe(type_: str, data: dict[str, Any]) -> str:
             return _shorten(data["message"])
         case "ReplyCompleted":
             seconds = data["duration_ms"] / 1000
-            recalled = len(data["recalled"])
-            return f"{_shorten(data['text'])} ({seconds:.1f} s, {recalled} memories recalled)"
+            given = f"{len(data['recalled'])} memories and {len(data['facts'])} facts recalled"
+            return f"{_shorten(data['text'])} ({seconds:.1f} s, {given})"
         case "ReplyFailed":
             return _shorten(f"{data['code']}: {data['error']}")
         case "ReplyCancelled":
@@ -87,6 +89,12 @@ def _describe(type_: str, data: dict[str, Any]) -> str:
                 f"{one['subject']} {one['predicate']} {one['object']}" for one in data["statements"]
             ]
             return _shorten(data["error"] or "; ".join(statements) or "nothing new")
+        case "StatementRetracted":
+            return _shorten(f"{data['statement_id']} {data['reason'] or ''}")
+        case "EntitiesMerged":
+            return _shorten(f"{data['merged_name']} is {data['kept_name']} ({data['merge_id']})")
+        case "EntitiesSplit":
+            return f"takes back {data['merge_id']}"
         case "MemorySearched":
             return _shorten(f"{data['query']!r}, {len(data['results'])} found")
         case "ConnectionClosed":

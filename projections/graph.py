@@ -1,6 +1,7 @@
 """The knowledge graph of a session, as it is or as it was at a position."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -150,6 +151,17 @@ class GraphView:
             upto,
             update_type,
         )
+
+    async def positions_of(self, session_id: UUID, statement_ids: Sequence[str]) -> dict[str, int]:
+        """The positions of the events that statements come from; without those that are unknown."""
+        async with snapshot(self._pool) as curs:
+            await curs.execute(
+                "SELECT statement_id, min(from_position) AS position FROM graph_statements"
+                f" WHERE version = {LIVE_VERSION.format(positions.GRAPH)} AND session_id = %s"
+                " AND statement_id = ANY(%s) GROUP BY statement_id",
+                (session_id, list(statement_ids)),
+            )
+            return {row["statement_id"]: row["position"] for row in await curs.fetchall()}
 
     async def moved_since(self, position: int) -> dict[UUID, int]:
         """The sessions whose statements changed after a position, and where each changed last."""

@@ -299,6 +299,16 @@ class MemoryView:
             entries: list[MemoryEntry] = await curs.fetchall()
         return entries
 
+    async def positions_of(self, session_id: UUID, entry_ids: Sequence[str]) -> dict[str, int]:
+        """The positions of the events that entries come from; without those that are not there."""
+        async with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as curs:
+            await curs.execute(
+                "SELECT entry_id, position FROM memory_entries"
+                f" WHERE {_IS_LIVE} AND session_id = %s AND entry_id = ANY(%s)",
+                (session_id, list(entry_ids)),
+            )
+            return {row["entry_id"]: row["position"] for row in await curs.fetchall()}
+
     async def moved_since(self, position: int) -> dict[UUID, int]:
         """The sessions with entries newer than a position, and the position of their newest."""
         async with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as curs:

@@ -9,7 +9,7 @@ from tornado.web import Application
 from actors.directory import SessionDirectory
 from actors.monitor import MonitorActor
 from actors.protocol import MAX_MESSAGE_BYTES
-from web import graph, memory, sessions
+from web import audit, graph, memory, sessions
 from web.admission import Admission
 from web.api import NotFoundHandler
 from web.life import Pulse
@@ -62,7 +62,7 @@ def make_app(
             (SESSION + "/graph/merges", graph.MergesHandler, api),
             (SESSION + "/graph/merges/([^/]+)", graph.MergeHandler, api),
             (SESSION + "/graph/sparql", graph.SparqlHandler, api),
-            (SESSION + "/events", sessions.EventsHandler, api),
+            (SESSION + "/events", audit.EventsHandler, api),
             (r"/api/v1/domains", sessions.DomainsHandler, api),
             (r"/api/v1/domains/([^/]+)", sessions.DomainHandler, api),
             *page_routes(),

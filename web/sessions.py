@@ -1,4 +1,4 @@
-"""HTTP: opening, listing, changing and deleting sessions; asking; the audit view; domains."""
+"""HTTP: opening, listing, changing and deleting sessions; asking; domains."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,6 @@ from actors.protocol import (
     timestamp,
 )
 from events.aggregate import Cause
-from events.audit import as_dict
 from projections.positions import SESSIONS
 from projections.sessions import SessionRow
 from projections.waiting import has_read_within
@@ -182,26 +181,6 @@ class StatusHandler(ApiHandler):
         session_id = self.session_id(text)
         status = await self.read(session_id, GetStatus())
         self.answer({"session_id": session_id, "timestamp": timestamp(), **status})
-
-
-class EventsHandler(ApiHandler):
-    """`/api/v1/sessions/{id}/events`."""
-
-    async def get(self, text: str) -> None:
-        """The audit view: every stored event of the session, in order."""
-        session_id = self.session_id(text)
-        after = integer(self, "after", default=0)
-        limit = integer(self, "limit", default=100, low=1, high=1_000)
-        log = self.services.log
-        events = await asyncio.to_thread(log.read_session, session_id, after=after, limit=limit + 1)
-        if not events and not await asyncio.to_thread(log.session_head, session_id):
-            raise RefusedError(Code.NOT_FOUND, f"There is no session {session_id}.")
-        self.answer(
-            {
-                "events": [as_dict(one) for one in events[:limit]],
-                "has_more": len(events) > limit,
-            }
-        )
 
 
 class DomainsHandler(ApiHandler):

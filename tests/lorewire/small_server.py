@@ -221,7 +221,14 @@ def _event(position: int, type_: str, **data: Any) -> dict[str, Any]:
 EVENTS = [
     _event(1, "SessionOpened", user_id="ada", title="A test", config={"domain": "dnd"}, seed=[]),
     _event(2, "QueryAsked", turn_id="t1", message="Who lives\nin the mist?", context={}),
-    _event(3, "ReplyCompleted", turn_id="t1", text="A witch.", recalled=["m1"], duration_ms=1500),
+    _event(
+        *(3, "ReplyCompleted"),
+        turn_id="t1",
+        text="A witch.",
+        recalled=["m1"],
+        facts=["seed:0", "seed:1"],
+        duration_ms=1500,
+    ),
     {"position": 4, "type": "HexCast", "error": "There is no event HexCast."},
     _event(5, "SomethingNew", how="strange"),
 ]

@@ -71,7 +71,7 @@ async def test_replay_prints_every_event_in_order_one_on_a_line(server: SmallSer
     assert [line.split()[0] for line in lines] == ["1", "2", "3", "4", "5"]
     assert "2026-01-31 12:00:02.250Z  QueryAsked" in lines[1]
     assert "ada: Who lives in the mist?" in lines[1]
-    assert "A witch. (1.5 s, 1 memories recalled)" in lines[2]
+    assert "A witch. (1.5 s, 1 memories and 2 facts recalled)" in lines[2]
     assert "can't be read" in lines[3]
     assert "how=strange" in lines[4]
 

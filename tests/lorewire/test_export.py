@@ -20,7 +20,8 @@ from events.aggregate import Cause, TopicMap
 from events.connection import Connection
 from events.knowledge import Knowledge, knowledge_id
 from events.log import CHANNEL, Log, Recorded
-from events.transfer import POSITION_FIELDS, TransferError
+from events.mapper import OrjsonTranscoder, TypedMapper
+from events.transfer import POSITION_FIELDS, ExportReader, TransferError
 from lorewire.database import migrate
 from lorewire.export import Imported, export_session, export_to, import_from, import_session
 from projections.digest import Selection, digest
@@ -66,9 +67,7 @@ def tell(log: Log, url: str) -> UUID:
     scenario.ask(session_id, "Since\u2028today \u0001 \U0001f409")
     scenario.fail(session_id, "Beca")
     learn_all(url)
-    connection = Connection.open(
-        session_id=session_id, user_id="bob", stream=True, remote="127.0.0.1", user_agent=""
-    )
+    connection = connection_of(session_id)
     connection.record(
         Connection.MemorySearched,
         query="Kira",
@@ -86,6 +85,12 @@ def tell(log: Log, url: str) -> UUID:
     log.save(knowledge)
     learn_all(url)
     return session_id
+
+
+def connection_of(session_id: UUID) -> Connection:
+    return Connection.open(
+        session_id=session_id, user_id="bob", stream=True, remote="127.0.0.1", user_agent=""
+    )
 
 
 def learn_all(url: str) -> None:
@@ -269,6 +274,20 @@ def test_a_session_that_exists_is_not_imported_again(log: Log, migrated_database
     assert rows(migrated_database_url, session_id) == before
 
 
+def test_a_stream_of_another_session_is_not_imported_again(
+    log: Log, migrated_database_url: str
+) -> None:
+    session_id, other_id = Scenario(log).open(), uuid4()
+    log.save(connection_of(session_id))
+    data = exported(migrated_database_url, session_id)
+    data = data.replace(str(session_id).encode(), str(other_id).encode())
+
+    with pytest.raises(TransferError, match="A stream of this export is in this log already"):
+        imported(migrated_database_url, edited(data, 2, lambda line: None))
+
+    assert rows(migrated_database_url, other_id) == []
+
+
 def test_of_two_imports_at_once_one_is_refused(
     log: Log, migrated_database_url: str, target: Log, target_url: str
 ) -> None:
@@ -359,6 +378,17 @@ def test_a_file_that_is_wrong_is_refused_with_the_line(
 
     assert target.head() == 0
     assert imported(target_url, edited(data, number, lambda line: None)).events == 2
+
+
+def test_a_file_is_read_line_by_line(log: Log, migrated_database_url: str) -> None:
+    scenario = Scenario(log)
+    session_id = scenario.open()
+    scenario.ask(session_id, "Who?")
+    file = io.BytesIO(exported(migrated_database_url, session_id))
+
+    for event in ExportReader(file, TypedMapper(OrjsonTranscoder())):
+        lines_read = file.getvalue()[: file.tell()].splitlines()
+        assert len(lines_read) == event.version + 1  # the header, and the events so far
 
 
 def test_a_byte_that_was_changed_on_the_way_is_noticed(
