@@ -8,7 +8,7 @@ UI := web/ui
 PAGE := web/static/.built
 NPM := cd $(UI) && PATH="$(CURDIR)/$(BIN):$$PATH" npm
 
-.PHONY: serve test page screenshots lock clean
+.PHONY: serve test bench page screenshots lock clean
 
 serve: $(VENV)/.models $(PAGE)
 	$(BIN)/lorewire serve
@@ -19,6 +19,10 @@ test: $(VENV)/.test $(VENV)/.models $(VENV)/.browser $(PAGE)
 	$(BIN)/mypy
 	$(NPM) test --silent
 	$(BIN)/pytest
+
+# Everything that is measured, against what it is compared with; writes docs/benchmarks.md.
+bench: $(VENV)/.test $(VENV)/.models $(PAGE)
+	$(BIN)/python -m bench
 
 page: $(PAGE)
 

@@ -2,6 +2,7 @@
 
     python -m bench.client ping   PORT PATH CONNECTIONS SECONDS SERVER_PID
     python -m bench.client fanout PORT PATH CONNECTIONS MESSAGES SERVER_PID
+    python -m bench.client slow   PORT PATH READERS STOPPED QUERIES SERVER_PID
     python -m bench.client idle   PORT CONNECTIONS PATH [PATH ...]
     python -m bench.client turns  PORT SECONDS PATH [PATH ...]
 
@@ -10,6 +11,7 @@ Runs in the environment of the peers. Prints one JSON object.
 
 import asyncio
 import json
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +21,7 @@ import orjson
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from bench.common import cpu_s
+from bench.common import cpu_s, pss_kib
 
 PING = orjson.dumps(
     {
@@ -29,6 +31,7 @@ PING = orjson.dumps(
     }
 )
 CONNECTS_AT_ONCE = 64
+LARGE_CHARS = 20_000
 QUESTION = "What does the harbour watch know about Kira?"
 
 
@@ -60,6 +63,7 @@ class Counter(WSListener):
 
     def __init__(self) -> None:
         self.count = 0
+        self.finals = 0  # whole replies among them
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Keep the connection."""
@@ -69,6 +73,8 @@ class Counter(WSListener):
         """One more."""
         if frame.msg_type == WSMsgType.TEXT:
             self.count += 1
+            if b'"partial":false' in frame.get_payload_as_bytes():
+                self.finals += 1
 
 
 class Talker(WSListener):
@@ -158,6 +164,51 @@ async def _quiet(counters: list[Any]) -> None:
         await asyncio.sleep(0.5)
 
 
+async def slow(
+    port: int, path: str, readers: int, stopped: int, queries: int, pid: int
+) -> dict[str, Any]:
+    """Deliveries to those who read, beside connections of the same session that do not."""
+    counters = await _connect(Counter, port, [path] * readers)
+    deaf = [await _deaf(port, path) for _ in range(stopped)]
+    await _quiet(counters)
+    for counter in counters:
+        counter.count = 0
+    kib = highest_kib = pss_kib(pid)
+    used_s, started = cpu_s(pid), time.perf_counter()
+    for number in range(1, queries + 1):
+        data = {"message": f"{number} {QUESTION} " + "x" * LARGE_CHARS}
+        counters[0].transport.send(WSMsgType.TEXT, orjson.dumps({"type": "query", "data": data}))
+        while min(counter.finals for counter in counters) < number:
+            await asyncio.sleep(0.002)
+        if number % 10 == 0:
+            highest_kib = max(highest_kib, pss_kib(pid))
+    elapsed_s, used_s = time.perf_counter() - started, cpu_s(pid) - used_s
+    for sock in deaf:
+        sock.close()
+    deliveries = sum(counter.count for counter in counters)
+    return {
+        "per_s": deliveries / elapsed_s,
+        "per_cpu_s": deliveries / used_s,
+        "memory_mib": (highest_kib - kib) / 1024,
+    }
+
+
+async def _deaf(port: int, path: str) -> socket.socket:
+    """A connection that has shaken hands and never reads."""
+    loop = asyncio.get_running_loop()
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await loop.sock_connect(sock, ("127.0.0.1", port))
+    head = (
+        f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\n\r\n"
+    )
+    await loop.sock_sendall(sock, head.encode())
+    await loop.sock_recv(sock, 16)
+    return sock
+
+
 async def idle(port: int, connections: int, paths: Sequence[str]) -> dict[str, Any]:
     """Hold connections until standard input ends."""
     started = time.perf_counter()
@@ -208,6 +259,8 @@ async def main(mode: str, *arguments: str) -> dict[str, Any]:
             return await ping(int(port), path, int(connections), float(seconds), int(pid))
         case "fanout", (port, path, connections, messages, pid):
             return await fanout(int(port), path, int(connections), int(messages), int(pid))
+        case "slow", (port, path, readers, stopped, queries, pid):
+            return await slow(int(port), path, int(readers), int(stopped), int(queries), int(pid))
         case "idle", (port, connections, *paths):
             return await idle(int(port), int(connections), paths)
         case "turns", (port, seconds, *paths):

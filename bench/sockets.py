@@ -9,7 +9,7 @@ the session's actor, its idle connections each have a session and its actor.
 import json
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -39,6 +39,15 @@ IDLE_CONNECTIONS = 10_000
 IDLE_SESSIONS = 1_000  # opened over HTTP; ten connections each
 FANOUT_CONNECTIONS = 1_000
 FANOUT_MESSAGES = 100
+UNLIMITED: Mapping[str, int] = {
+    "max_connections": 20_000,
+    "max_connections_per_user": 20_000,
+    "max_connections_per_session": 20_000,
+    "messages_per_s": 1_000_000,
+    "queries_per_s": 1_000_000,
+}
+READERS = 100
+SLOW_QUERIES = 150  # of 20 kB: those who have stopped are closed on the way
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,36 @@ def fanout(rounds: int, ours: Target) -> None:
     )
 
 
+def slow_readers(rounds: int, database_url: str, model_url: str) -> None:
+    """What connections that have stopped reading cost those who read, and the server's memory."""
+    figures: dict[int, list[dict[str, float]]] = defaultdict(list)
+    for _ in range(rounds):
+        for stopped in (0, 1, 1_000):
+            with lorewire(
+                database_url,
+                model_url,
+                **UNLIMITED,
+            ) as (port, server):
+                path = session_path(open_session(port))
+                figures[stopped].append(
+                    client("slow", port, path, READERS, stopped, SLOW_QUERIES, server.pid)
+                )
+    nobody = [one["per_cpu_s"] for one in figures[0]]
+    table(
+        f"{READERS} readers of large messages, beside some that have stopped reading",
+        ("have stopped", "deliveries per server-CPU-s", "of nobody", "memory gained, MiB"),
+        [
+            (
+                stopped,
+                median([one["per_cpu_s"] for one in measured]),
+                ratio([one["per_cpu_s"] for one in measured], nobody),
+                median([one["memory_mib"] for one in measured]),
+            )
+            for stopped, measured in figures.items()
+        ],
+    )
+
+
 def idle(rounds: int, database_url: str, model_url: str) -> None:
     """Memory of idle connections."""
     figures: dict[str, list[float]] = defaultdict(list)
@@ -133,9 +172,7 @@ def idle(rounds: int, database_url: str, model_url: str) -> None:
             figures["stock Tornado"].append(_idle_kib(tornado, ["/ping"]))
         with peer("fastapi_server") as fastapi:
             figures["FastAPI + uvicorn"].append(_idle_kib(fastapi, ["/ping"]))
-        with lorewire(
-            database_url, model_url, max_connections=20_000, max_connections_per_user=20_000
-        ) as (port, server):
+        with lorewire(database_url, model_url, **UNLIMITED) as (port, server):
             paths = [session_path(open_session(port)) for _ in range(IDLE_SESSIONS)]
             figures["Lorewire"].append(_idle_kib(Target(port, server.pid), paths))
     stock = figures["stock Tornado"]
@@ -176,10 +213,13 @@ def main() -> None:
         database_url = stack.enter_context(postgres())
         model_url = stack.enter_context(instant_model())
         with lorewire(
-            database_url, model_url, max_connections_per_user=20_000, messages_per_s=1_000_000
+            database_url,
+            model_url,
+            **UNLIMITED,
         ) as (port, server):
             pings(rounds, Target(port, server.pid))
             fanout(rounds, Target(port, server.pid))
+        slow_readers(min(rounds, 3), database_url, model_url)
         idle(min(rounds, 3), database_url, model_url)
 
 

@@ -32,7 +32,7 @@ from bench.common import (
     rounds_of,
     table,
 )
-from bench.sockets import session_path
+from bench.sockets import UNLIMITED, session_path
 from lorewire.database import migrate
 
 SECONDS = 4.0
@@ -187,9 +187,7 @@ def main() -> None:
     with ExitStack() as stack:
         database_url = stack.enter_context(postgres())
         model_url = stack.enter_context(instant_model())
-        port, _ = stack.enter_context(
-            lorewire(database_url, model_url, core=None, queries_per_s=1_000_000)
-        )
+        port, _ = stack.enter_context(lorewire(database_url, model_url, core=None, **UNLIMITED))
         commands(rounds, database_url, port)
         turns(rounds, database_url, model_url, port)
 
