@@ -118,6 +118,8 @@ class ReplyArrived:
     text: str
     recalled: tuple[str, ...]
     facts: tuple[str, ...]
+    memory_position: int  # how far the view had read that `recalled` is from
+    graph_position: int  # the same for `facts`
     model: str
     usage: TokenUsage | None
     duration_ms: int

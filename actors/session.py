@@ -428,6 +428,8 @@ class SessionActor(LoopActor):
                     text=outcome.text,
                     recalled=outcome.recalled,
                     facts=outcome.facts,
+                    memory_position=outcome.memory_position,
+                    graph_position=outcome.graph_position,
                     model=outcome.model,
                     usage=outcome.usage,
                     duration_ms=outcome.duration_ms,

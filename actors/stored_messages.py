@@ -45,6 +45,8 @@ def message_of(event: SessionAggregate.Event, position: int) -> Message | None:
                     "usage": event.usage,
                     "recalled": event.recalled,
                     "facts": event.facts,
+                    "memory_position": event.memory_position,
+                    "graph_position": event.graph_position,
                 },
             )
         case Session.ReplyFailed():

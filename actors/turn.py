@@ -17,6 +17,8 @@ from events.session import Session, SessionConfig, TokenUsage
 from language.chat import ChatMessage, Finished, ModelUnavailableError
 from language.domains import Domain
 from language.prompts import Prompt, RecalledMemory, write_prompt
+from projections.graph_parts import Neighbourhood
+from projections.memory import MemoryEntry
 from projections.positions import MEMORY
 from projections.search import MemoryIndex
 from projections.waiting import has_read_within
@@ -62,6 +64,15 @@ class TurnContext:
     recall_from: int | None  # wait until memory has read up to here; None: it has
 
 
+@dataclass(frozen=True)
+class Recalled:
+    """What may go into a prompt, and where in the log it was looked up."""
+
+    entries: Sequence[MemoryEntry]  # best first
+    memory_position: int  # how far the memory view had read
+    graph: Neighbourhood
+
+
 def domain_of(session: Session, services: Services) -> Domain:
     """The session's domain; where its file is gone, another one keeps the session alive."""
     domain = services.domains.get(session.config.domain)
@@ -86,7 +97,8 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
     started = time.monotonic()
     outcome = "cancelled"
     try:
-        prompt, facts = await patiently(lambda: _write_prompt(context, services))
+        recalled = await patiently(lambda: _recall(context, services))
+        prompt = _write_prompt(context, services, recalled)
         pieces: list[str] = []
         finished: Finished | None = None
         asked_at = time.monotonic()
@@ -113,7 +125,9 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
                 turn_id,
                 text="".join(pieces),
                 recalled=tuple(prompt.recalled),
-                facts=facts,
+                facts=tuple(id for id, _ in recalled.graph.facts[: prompt.facts]),
+                memory_position=recalled.memory_position,
+                graph_position=recalled.graph.view_position,
                 model=finished.model,
                 usage=TokenUsage(**vars(finished.usage)) if finished.usage else None,
                 duration_ms=round((time.monotonic() - started) * 1000),
@@ -137,7 +151,8 @@ async def run_turn(context: TurnContext, services: Services, tell: Callable[[Any
         TURNS.labels(outcome).inc()
 
 
-async def _write_prompt(context: TurnContext, services: Services) -> tuple[Prompt, tuple[str, ...]]:
+async def _recall(context: TurnContext, services: Services) -> Recalled:
+    """Look for what was said and is known; raises what `VIEWS_UNREACHABLE` names."""
     query = context.query
     # The seed of a new session, above all. A projector that is behind holds nobody up for long.
     wanted = context.recall_from
@@ -151,17 +166,22 @@ async def _write_prompt(context: TurnContext, services: Services) -> tuple[Promp
         limit=RECALLED_ENTRIES + 2 * len(shown),
         newest=context.config.max_memory_size,
     )
-    recalled = [hit.entry for hit in found.hits if hit.entry.turn_id not in shown]
-    facts = await services.graph.neighbourhood(
+    entries = [hit.entry for hit in found.hits if hit.entry.turn_id not in shown]
+    graph = await services.graph.neighbourhood(
         query.session_id, query.message, limit=RECALLED_FACTS
     )
-    prompt = write_prompt(
+    return Recalled(entries[:RECALLED_ENTRIES], found.view_position, graph)
+
+
+def _write_prompt(context: TurnContext, services: Services, recalled: Recalled) -> Prompt:
+    query = context.query
+    return write_prompt(
         context.domain,
         recalled=[
             RecalledMemory(entry.entry_id, entry.speaker, entry.said_at, entry.text)
-            for entry in recalled[:RECALLED_ENTRIES]
+            for entry in recalled.entries
         ],
-        facts=[sentence for _, sentence in facts],
+        facts=[sentence for _, sentence in recalled.graph.facts],
         turns=[
             message
             for turn in context.past
@@ -171,4 +191,3 @@ async def _write_prompt(context: TurnContext, services: Services) -> tuple[Promp
         context=query.context,
         budget_tokens=services.model_context_tokens - context.domain.max_reply_tokens,
     )
-    return prompt, tuple(statement_id for statement_id, _ in facts[: prompt.facts])

@@ -24,7 +24,7 @@ _ABOUT = re.compile(
 
 @dataclass(frozen=True)
 class About:
-    """What an audit asks for: a turn, an entry of memory or a statement, by its id."""
+    """What an audit asks for: a turn, an entry of memory, a statement or a merge, by its id."""
 
     id: str
 
@@ -32,16 +32,22 @@ class About:
         """Raises ValueError where there can't be such an id."""
         if _ABOUT.fullmatch(self.id) is None:
             raise ValueError(
-                "must be the id of a turn, of a memory entry (q-, r- or s-) or of a statement"
+                "must be the id of a turn, of a memory entry (q-, r- or s-), of a statement or of a"
+                " merge"
             )
 
     @property
-    def needle(self) -> bytes | None:
-        """What stands in the state of every event that this is about; None: it may be any."""
+    def words(self) -> bytes:
+        """What stands in the stored state of every event that this is about, but for `makers`."""
         found = self._parts
         if found["seed"]:
-            return None
+            return f'"{self.id}"'.encode()  # as events list it
         return (found["entry_turn"] or self.id).encode()
+
+    @property
+    def makers(self) -> list[str]:
+        """The kinds of events that may have made it without saying its id."""
+        return ["SessionOpened"] if self._parts["seed"] else []
 
     def matches(self, event: object) -> bool:
         """Whether an event made it, tells of it, or rests on it."""
@@ -58,8 +64,9 @@ class About:
             return self.id in event.results
         if isinstance(event, Knowledge.StatementRetracted):
             return self.id == event.statement_id
-        turn = self._parts["turn"]
-        return turn is not None and str(getattr(event, "turn_id", None)) == turn
+        if self._parts["turn"] is None:
+            return False
+        return self.id in (str(getattr(event, name, None)) for name in ("turn_id", "merge_id"))
 
 
 def known_types() -> list[str]:

@@ -205,19 +205,21 @@ class Log(Application[UUID]):
     def read_mentions(
         self,
         session_id: UUID,
-        words: bytes | None,
+        words: bytes,
         topics: Sequence[str],
         *,
+        always: Sequence[str] = (),
         after: int,
         limit: int,
     ) -> list[Recorded | Unreadable]:
         """Events of one session after a position, of some kinds, whose stored state has these words
-        in it (None: whatever it has), in order. Looks into each event of the session on the way.
+        in it, and those of kinds in `always` whatever they say; in order. The database looks into
+        each event of the session on the way.
         """
         return self._read(
             "session_id = %s AND notification_id > %s AND topic = ANY(%s)"
-            " AND (%s::bytea IS NULL OR position(%s::bytea IN state) > 0)",
-            (session_id, after, list(topics), words, words),
+            " AND (topic = ANY(%s) OR position(%s::bytea IN state) > 0)",
+            (session_id, after, list(topics), list(always), words),
             limit,
         )
 

@@ -147,9 +147,19 @@ class Session(SessionAggregate):
         text: str
         recalled: tuple[str, ...]  # ids of the memory entries that the model was given
         facts: tuple[str, ...]  # ids of the statements that the model was given
+        memory_position: int | None  # how far the view had read that `recalled` is from
+        graph_position: int | None  # the same for `facts`; None in events from before
         model: str
         usage: TokenUsage | None
         duration_ms: int  # from ReplyStarted to the last piece of text
+
+        class_version = 2
+
+        @staticmethod
+        def upcast_v1_v2(state: dict[str, Any]) -> None:
+            """Version 1 did not say at which positions the views were looked at."""
+            state["memory_position"] = None
+            state["graph_position"] = None
 
         def apply(self, session: "Session") -> None:
             """End the turn."""
@@ -294,8 +304,13 @@ class Session(SessionAggregate):
         model: str,
         usage: TokenUsage | None,
         duration_ms: int,
+        memory_position: int | None = None,
+        graph_position: int | None = None,
     ) -> bool:
-        """Store the whole reply; False where the turn has ended in the meantime."""
+        """Store the whole reply; False where the turn has ended in the meantime.
+
+        The positions say how far the views had read that `recalled` and `facts` are from.
+        """
         turn = self.running
         if turn is None or turn.turn_id != turn_id:
             return False
@@ -306,6 +321,8 @@ class Session(SessionAggregate):
             text=text,
             recalled=recalled,
             facts=facts,
+            memory_position=memory_position,
+            graph_position=graph_position,
             model=model,
             usage=usage,
             duration_ms=duration_ms,

@@ -4,6 +4,7 @@ import re
 import threading
 import unicodedata
 from functools import lru_cache
+from itertools import chain
 
 import snowballstemmer
 
@@ -38,10 +39,8 @@ def content_stems(text: str) -> list[str]:
     A code such as "B-14", or a name such as "O'Brien", gives itself and its parts, so that it is
     found by either.
     """
-    stems: list[str] = []
-    for match in _WORD.finditer(unicodedata.normalize("NFC", text)):
-        stems.extend(_stems_of(match.group().lower()))
-    return stems
+    words = map(str.lower, _WORD.findall(unicodedata.normalize("NFC", text)))
+    return list(chain.from_iterable(map(_stems_of, words)))
 
 
 @lru_cache(maxsize=MAX_KNOWN_WORDS)

@@ -1,6 +1,7 @@
 """The projector as a program: follows the log until it is told to stop."""
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from language.readers import load_readers
 from lorewire.embedder import load_embedder
 from lorewire.processes import exit_when_parent_is_gone
 from lorewire.settings import Settings
+from projections.follower import Follower
 from projections.runner import Projector
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,11 @@ def project(settings: Settings, database_url: str, *, is_child: bool) -> None:
     projector = _projector(settings, database_url)
     logger.info("The projector follows the log")
     projector.run(stop)
+    if any(isinstance(thread, Follower) for thread in threading.enumerate()):
+        # One is in the middle of reading turns, in a library that aborts where the interpreter ends
+        # under it. What it reads is not stored, and is read again.
+        logging.shutdown()
+        os._exit(0)
 
 
 def retry_all(settings: Settings, database_url: str, write: Callable[[str], None]) -> bool:

@@ -28,6 +28,7 @@ from projections.graph_parts import (
     GraphStats,
     History,
     Moment,
+    Neighbourhood,
     Relationship,
     sentence,
 )
@@ -273,15 +274,15 @@ class GraphView:
             entities = [entity_of(row) for row in await curs.fetchall()]
         return EntityPage(entities, total, view.position)
 
-    async def neighbourhood(
-        self, session_id: UUID, text: str, *, limit: int
-    ) -> list[tuple[str, str]]:
+    async def neighbourhood(self, session_id: UUID, text: str, *, limit: int) -> Neighbourhood:
         """Facts about the entities whose names the text contains, newest first.
 
-        Pairs of a statement's id and a sentence, as ("...:3", "Kira is a ranger").
+        Pairs of a statement's id and a sentence, as ("...:3", "Kira is a ranger"). Whoever looks as
+        of the position that comes with them finds them in the same words.
         """
         async with snapshot(self._pool) as curs:
-            looked_at = looking(session_id, await view_at(curs, positions.GRAPH))
+            view = await view_at(curs, positions.GRAPH)
+            looked_at = looking(session_id, view)
             await curs.execute(
                 "SELECT DISTINCT entity_id, name FROM graph_names"
                 f" WHERE {STANDS} AND type IS DISTINCT FROM %(literal)s"
@@ -292,7 +293,7 @@ class GraphView:
                 row["entity_id"] for row in await curs.fetchall() if is_named_in(row["name"], text)
             }
             if not named:
-                return []
+                return Neighbourhood([], view.position)
             await curs.execute(
                 f"SELECT * FROM ("
                 "  SELECT DISTINCT ON (subject_id, predicate, object_id) *,"
@@ -303,7 +304,8 @@ class GraphView:
                 f") AS facts ORDER BY {NEWEST_FIRST} LIMIT %(limit)s",
                 looked_at | {"named": list(named), "limit": limit},
             )
-            return [
+            facts = [
                 (row["statement_id"], sentence(row["subject"], row["predicate"], row["object"]))
                 for row in await curs.fetchall()
             ]
+        return Neighbourhood(facts, view.position)

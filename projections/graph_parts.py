@@ -186,6 +186,14 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class Neighbourhood:
+    """What is known about the entities that a text names."""
+
+    facts: list[tuple[str, str]]  # a statement's id and a sentence, newest first
+    view_position: int
+
+
+@dataclass(frozen=True)
 class FactPage:
     """Part of the statements of a session, newest first."""
 

@@ -18,6 +18,7 @@ from psycopg import Cursor, sql
 from psycopg.rows import DictRow
 
 from events.log import Log, Recorded, Unreadable
+from projections.collecting import collecting_rarely
 from projections.digest import Difference, Selection, differences, digest
 from projections.follower import (
     FailedEventError,
@@ -79,7 +80,7 @@ class Rebuild:
         be read or handled.
         """
         events = 0
-        with _reading_ahead(self._log, self.position, upto) as batches:
+        with collecting_rarely(), _reading_ahead(self._log, self.position, upto) as batches:
             for items in batches:
                 if stop.is_set() or not self._write(_readable(items), stop):
                     return False

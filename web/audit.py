@@ -70,10 +70,16 @@ class EventsHandler(ApiHandler):
         found: list[Recorded | Unreadable] = []
         while len(found) < limit:
             candidates = log.read_mentions(
-                session_id, about.needle, types or known_types(), after=after, limit=CANDIDATES
+                session_id,
+                about.words,
+                types or known_types(),
+                always=about.makers,
+                after=after,
+                limit=CANDIDATES,
             )
+            # One that can't be read has the words in it: an audit shows that rather than nothing.
             found += [
-                one for one in candidates if isinstance(one, Recorded) and about.matches(one.event)
+                one for one in candidates if isinstance(one, Unreadable) or about.matches(one.event)
             ]
             if len(candidates) < CANDIDATES:
                 break

@@ -135,6 +135,36 @@ def test_nested_values_have_their_types() -> None:
     assert completed.recalled == ("q-1",)  # type: ignore[attr-defined]
 
 
+def test_a_reply_from_before_its_views_had_positions_can_be_read() -> None:
+    session = Session.open(user_id="ada", title="t", config=SessionConfig("dnd"))
+    turn_id = UUID(int=5)
+    session.ask_query(turn_id, "Hi", {}, stream=True, cause=Cause("ada"))
+    session.start_reply()
+    session.complete_reply(
+        turn_id,
+        text="Yo",
+        recalled=("q-1",),
+        facts=("seed:0",),
+        model="m",
+        usage=TokenUsage(3, 4),
+        duration_ms=5,
+        memory_position=7,
+        graph_position=8,
+    )
+    stored = MAPPER.to_stored_event(session.collect_events()[-1])
+    first = orjson.loads(stored.state)
+    for name in ("class_version", "memory_position", "graph_position"):
+        del first[name]
+    old = StoredEvent(session.id, 4, stored.topic, orjson.dumps(first))
+
+    new, read = MAPPER.to_domain_event(stored), MAPPER.to_domain_event(old)
+
+    assert (new.memory_position, new.graph_position) == (7, 8)  # type: ignore[attr-defined]
+    assert (read.memory_position, read.graph_position) == (None, None)  # type: ignore[attr-defined]
+    assert read.facts == ("seed:0",)  # type: ignore[attr-defined]
+    assert read.usage == TokenUsage(3, 4)  # type: ignore[attr-defined]
+
+
 def test_states_are_plain_json() -> None:
     session = Session.open(user_id="ada", title="t", config=SessionConfig("dnd"))
 

@@ -83,7 +83,7 @@ async def test_what_is_no_plain_fact_is_kept_and_not_drawn(
 
     assert (graph.nodes, graph.edges) == ([], [])
     assert [fact.statement_id for fact in facts.facts] == ["t:0"]
-    assert await view.neighbourhood(session_id, "Kira", limit=5) == []
+    assert (await view.neighbourhood(session_id, "Kira", limit=5)).facts == []
 
 
 async def test_names_of_one_entity_become_its_aliases(
@@ -297,11 +297,12 @@ async def test_what_is_known_of_the_entities_that_a_text_names(
     project(log)
     view = GraphView(pool)
 
-    facts = await view.neighbourhood(session_id, "Where does captain KIRA live?", limit=10)
+    found = await view.neighbourhood(session_id, "Where does captain KIRA live?", limit=10)
 
-    assert facts == [("t:1", "Kira owns Ash"), ("t:0", "Kira lives in Aldermoor")]
-    assert await view.neighbourhood(session_id, "Where does kira live?", limit=1) == facts[:1]
-    assert await view.neighbourhood(session_id, "Kirara? %_\\", limit=10) == []
+    assert found.facts == [("t:1", "Kira owns Ash"), ("t:0", "Kira lives in Aldermoor")]
+    newest = await view.neighbourhood(session_id, "Where does kira live?", limit=1)
+    assert newest.facts == found.facts[:1]
+    assert (await view.neighbourhood(session_id, "Kirara? %_\\", limit=10)).facts == []
 
 
 async def test_sessions_do_not_see_one_another(log: Log, scenario: Scenario, pool: Pool) -> None:

@@ -75,6 +75,82 @@ def words_of(source: dict[str, Any], id: str) -> str:
     return str(statement["object"])
 
 
+async def test_a_reply_was_given_what_its_links_name_and_nothing_else(server: Server) -> None:
+    session_id, _ = await talk(server)
+    prompt = server.model.requests[-1]["messages"][0]["content"]
+
+    reply = (await audit(server, session_id, type="ReplyCompleted"))[-1]
+
+    notes = [line for line in prompt.splitlines() if line.startswith("- ")]
+    assert len(notes) == len(reply["links"]["rests_on"])
+
+
+async def test_the_facts_of_a_reply_read_later_as_they_did_then(server: Server) -> None:
+    session_id, socket = await talk(server)
+    prompt = server.model.requests[-1]["messages"][0]["content"]
+    data = (await audit(server, session_id, type="ReplyCompleted"))[-1]["data"]
+
+    await socket.ask("retract_statement", {"statement_id": data["facts"][0]})
+    await socket.ask("merge_entities", {"kept": "Copper Bell", "merged": "Captain Brannoc"})
+    await server.caught_up()
+    then = await facts(server, session_id, f"&as_of={data['graph_position']}")
+    now = await facts(server, session_id)
+
+    _, _, known = prompt.partition("Known facts:\n")
+    assert [f"- {then[id]}" for id in data["facts"]] == known.split("\n\n")[0].splitlines()
+    assert data["facts"][0] not in now
+
+
+async def facts(server: Server, session_id: UUID, more: str = "") -> dict[str, str]:
+    """The sentences of all statements by their ids."""
+    path = f"/api/v1/sessions/{session_id}/memory?type=facts&limit=500{more}"
+    status, page = await server.http("GET", path)
+    assert status == 200, page
+    return {fact["statement_id"]: fact["text"] for fact in page["data"]}
+
+
+async def test_a_reply_tells_its_clients_where_it_looked(server: Server) -> None:
+    session_id, socket = await talk(server)
+
+    told = await socket.query("And the Copper Bell?")
+    stored = (await audit(server, session_id, type="ReplyCompleted"))[-1]
+
+    names = ("recalled", "facts", "memory_position", "graph_position")
+    assert {name: told["data"][name] for name in names} == {
+        name: stored["data"][name] for name in names
+    }
+    assert 0 < told["data"]["graph_position"] < told["position"]
+
+
+async def test_a_paragraph_of_the_seed_leads_to_the_replies_that_were_given_it(
+    server: Server,
+) -> None:
+    session_id = await server.open_session(config={"domain": "dnd"})
+    await server.caught_up()
+    socket = await server.connect(session_id, user_id="ada")
+    reply = await socket.query("What does Old Marta make?")
+    seed = next(id for id in reply["data"]["recalled"] if id.startswith("s-"))
+
+    about = await audit(server, session_id, about=seed)
+    others = await audit(server, session_id, about="s-999999")
+
+    assert [event["type"] for event in about] == ["SessionOpened", "ReplyCompleted"]
+    assert about[-1]["position"] == reply["position"]
+    assert others == []
+
+
+async def test_a_merge_is_found_by_its_id_with_what_took_it_back(server: Server) -> None:
+    session_id, socket = await talk(server)
+    merged = await socket.ask("merge_entities", {"kept": "Brannoc", "merged": "Copper Bell"})
+    merge_id = merged["data"]["merge_id"]
+    await server.caught_up()
+    await socket.ask("split_entities", {"merge_id": merge_id})
+
+    about = await audit(server, session_id, about=merge_id)
+
+    assert [event["type"] for event in about] == ["EntitiesMerged", "EntitiesSplit"]
+
+
 async def test_what_was_retracted_can_still_be_found(server: Server) -> None:
     session_id, socket = await talk(server)
     reply = (await audit(server, session_id, type="ReplyCompleted"))[-1]
