@@ -1,107 +1,145 @@
 """Run every benchmark and write docs/benchmarks.md: `make bench`.
 
-    python -m bench [NAME ...]
+    python -m bench [--release] [NAME ...]
 
-Each is a module of this folder and runs in a process of its own. Ratios of the last release, kept
-in bench/results.json, are printed beside the new ones.
+Each part is a module of this folder and runs in a process of its own, for a limited time; one that
+fails leaves its error on the page, and the others go on. The ratios of the last release are in
+bench/release.json and printed beside the new ones; `--release` keeps these there. Named parts are
+run alone, and the page stays as it is.
 """
 
+import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 
-from bench.common import PEERS_PYTHON, RESULTS, ROOT, install_peers, machine
+from bench.common import RATIOS, ROOT, install_peers
+from bench.report import Section, compared, page
 
-# What to run, and with how many rounds so that all of it takes a quarter of an hour.
-BENCHMARKS = {
-    "sockets": ("--rounds", "5"),
-    "turns": ("--rounds", "5"),
-    "latency": (),
-    "search": (),
-    "rebuild": (),
-    "start": (),
-    "growth": (),
-}
-LAST_RELEASE = Path(__file__).parent / "results.json"
 REPORT = ROOT / "docs" / "benchmarks.md"
-NAMES = ("server", "connections", "sessions", "entries")  # columns that are no measurement
-PACKAGES = ("tornado", "fastapi", "uvicorn", "langgraph", "sqlalchemy", "picows")
+RELEASE = Path(__file__).parent / "release.json"
+LOCOMO = ROOT / "build" / "locomo10.json"
+STOP_S = 20.0  # for a part that took too long, to stop its servers
+LAST_LINES = 3  # of what a failed part has said
 
 
-def main(names: list[str]) -> int:
-    """Run the benchmarks and write the report; returns the exit status."""
+@dataclass(frozen=True)
+class Part:
+    """A module, and how long it may take: several times what it does."""
+
+    name: str
+    arguments: tuple[str, ...] = ()
+    timeout_s: float = 300.0
+    needs: Path | None = None
+    needs_what: str = ""
+
+
+PARTS = (
+    Part("sockets", ("--rounds", "5"), timeout_s=480),
+    Part("turns", ("--rounds", "5"), timeout_s=480),
+    Part("latency", ("--rounds", "100")),
+    Part("search", timeout_s=480),
+    Part(
+        "retrieval",
+        (str(LOCOMO.relative_to(ROOT)), "--ts-rank"),
+        needs=LOCOMO,
+        needs_what="Not run: its licence does not let us ship the file. Put LoCoMo's"
+        " data/locomo10.json (https://github.com/snap-research/locomo) into build/.",
+    ),
+    Part("rebuild", ("--rounds", "5", "--turns", "5000")),
+    Part("start", ("--rounds", "5")),
+    Part("growth"),
+    Part("collecting", ("--rounds", "5")),
+)
+
+
+def main() -> int:
+    """Run the parts; returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", help="parts; all, and the page, by default")
+    parser.add_argument("--release", action="store_true", help="keep the ratios for the next one")
+    options = parser.parse_args()
+    if unknown := set(options.names) - {part.name for part in PARTS}:
+        parser.error(f"no part {', '.join(unknown)}")
     install_peers()
+    with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as ratios:
+        os.environ[RATIOS] = ratios.name
+        wanted = [part for part in PARTS if not options.names or part.name in options.names]
+        sections = [run(part) for part in wanted]
+        now: dict[str, str] = dict(json.loads(line) for line in ratios)
+    before: dict[str, str] = json.loads(RELEASE.read_text()) if RELEASE.exists() else {}
+    print(compared(before, now))
+    if not options.names:
+        REPORT.write_text(page(sections, before, now))
+        print(f"Wrote {REPORT.relative_to(ROOT)}.")
+    if options.release:
+        RELEASE.write_text(json.dumps(before | now, indent=1) + "\n")
+    return 1 if any(section.failure for section in sections) else 0
+
+
+def run(part: Part) -> Section:
+    """Run one part, and print what it prints."""
+    if part.needs is not None and not part.needs.exists():
+        print(f"\n## {part.name}\n\n{part.needs_what}", flush=True)
+        return Section(part.name, part.arguments, "", part.needs_what)
+    command = [sys.executable, "-m", f"bench.{part.name}", *part.arguments]
+    print(f"\n## {' '.join(command[1:])}", flush=True)
     started = time.monotonic()
-    failed = []
-    sections = []
-    with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as results:
-        for name in names or BENCHMARKS:
-            command = [sys.executable, "-m", f"bench.{name}", *BENCHMARKS.get(name, ())]
-            print(f"\n## {name}", flush=True)
-            done = subprocess.run(
-                command,
-                cwd=ROOT,
-                env={**os.environ, RESULTS: results.name},
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            print(done.stdout, flush=True)
-            if done.returncode:
-                failed.append(name)
-            text = f"`python -m bench.{' '.join([name, *BENCHMARKS.get(name, ())])}`"
-            sections.append(f"## {name.capitalize()}\n\n{text}\n{done.stdout.rstrip()}\n")
-        rows = [json.loads(line) for line in results]
-    _compare(rows)
-    minutes = (time.monotonic() - started) / 60
-    if not names and not failed:
-        REPORT.write_text("\n".join([_head(minutes), *sections]))
-        print(f"Wrote {REPORT.relative_to(ROOT)} after {minutes:.0f} minutes.")
-    for name in failed:
-        print(f"bench.{name} failed", file=sys.stderr)
-    return 1 if failed else 0
+    # Files, as a pipe would stay open for as long as anything that the part has started.
+    with tempfile.TemporaryFile("w+") as output_file, tempfile.TemporaryFile("w+") as error_file:
+        failure = _run(command, part.timeout_s, output_file, error_file)
+        output, said = _all_of(output_file), _all_of(error_file)
+    seconds = time.monotonic() - started
+    print(f"{output}\n{said}\n{seconds:.0f} s", flush=True)
+    if failure:
+        last = " ".join(said.strip().splitlines()[-LAST_LINES:])
+        failure = f"It {failure}. {last}".strip()
+        print(failure, flush=True)
+    return Section(part.name, part.arguments, output, failure, seconds)
 
 
-def _head(minutes: float) -> str:
-    peers = subprocess.run(
-        [PEERS_PYTHON, "-m", "pip", "freeze"], stdout=subprocess.PIPE, text=True, check=True
-    ).stdout.splitlines()
-    used = [line for line in peers if line.partition("==")[0].lower() in PACKAGES]
-    return (
-        "# Benchmarks\n\n"
-        f"Written by `make bench`, which took {minutes:.0f} minutes. Medians of the rounds, which"
-        " are interleaved with the peer's; ratios are medians of the ratios within each round.\n\n"
-        f"- Machine: {machine()}.\n"
-        f"- Lorewire {version('lorewire')}; beside it {', '.join(used)}.\n"
-        "- Server and client are processes of their own; figures per server-CPU-second suffer less"
-        " from what else the machine does.\n"
+def _run(command: list[str], timeout_s: float, output: IO[str], errors: IO[str]) -> str:
+    """How a command failed; empty where it did not."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=output, stderr=errors, start_new_session=True
     )
+    try:
+        status = process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        _interrupt(process)
+        return f"took longer than {timeout_s:.0f} s"
+    except KeyboardInterrupt:
+        _interrupt(process)
+        raise
+    finally:
+        _kill_group(process.pid)
+    return f"failed with status {status}" if status else ""
 
 
-def _compare(rows: list[dict[str, Any]]) -> None:
-    """Print the ratios of the last release beside these."""
-    if not LAST_RELEASE.exists():
-        return
-    before = {_key(row): row["cells"] for row in json.loads(LAST_RELEASE.read_text())}
-    print("\n## Beside the last release\n")
-    for row in rows:
-        old = before.get(_key(row), {})
-        for column, cell in row["cells"].items():
-            if "of " in column and column in old:
-                print(f"{' / '.join(map(str, _key(row)))} {column}: {old[column]} -> {cell}")
+def _interrupt(process: "subprocess.Popen[bytes]") -> None:
+    """Ctrl-C: it stops its servers, and its PostgreSQL."""
+    process.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_S)
 
 
-def _key(row: dict[str, Any]) -> tuple[str, ...]:
-    """What names a row: its table and the cells that are no measurement."""
-    cells = row["cells"]
-    names = [cells[name] for name in NAMES if name in cells]
-    return (row["title"], *names)
+def _all_of(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -17,13 +18,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PEERS = ROOT / "build" / "peers"  # a virtual environment: what is compared is not what is shipped
 PEERS_PYTHON = PEERS / "bin" / "python"
-RESULTS = "LOREWIRE_BENCH_RESULTS"  # a file to which every row is appended, for `make bench`
+RATIOS = "LOREWIRE_BENCH_RATIOS"  # a file to which every ratio is appended, for `make bench`
 
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, CLIENT_CORE = CORES[0], CORES[-1]
@@ -105,7 +107,16 @@ def lorewire(
 ) -> Iterator[tuple[int, "subprocess.Popen[str]"]]:
     """A server with its projector, on a model of ours; yields its port and its process."""
     port = free_port()
-    env = {
+    env = settings_of(database_url, model_url, port, **settings)
+    with process(sys.executable, "-m", "lorewire", "serve", core=core, env=env) as server:
+        yield port, server
+
+
+def settings_of(
+    database_url: str, model_url: str, port: int, **settings: int | str
+) -> dict[str, str]:
+    """The environment of a server."""
+    return {
         "DATABASE_URL": database_url,
         "LOREWIRE_MODEL_URL": model_url,
         "LOREWIRE_MODEL": "instant",
@@ -113,8 +124,6 @@ def lorewire(
         "LOREWIRE_LOG_LEVEL": "error",
         **{f"LOREWIRE_{name.upper()}": str(value) for name, value in settings.items()},
     }
-    with process(sys.executable, "-m", "lorewire", "serve", core=core, env=env) as server:
-        yield port, server
 
 
 @contextmanager
@@ -133,6 +142,25 @@ def client(*arguments: object) -> dict[str, Any]:
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures
+
+
+@contextmanager
+def hold_connections(port: int, connections: int, paths: Sequence[str]) -> Iterator[None]:
+    """Idle connections of a client process, as many to each path."""
+    command = ["taskset", "-c", str(CLIENT_CORE), str(PEERS_PYTHON), "-m", "bench.client", "idle"]
+    holder = subprocess.Popen(
+        [*command, str(port), str(connections), *paths],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    try:
+        json.loads(holder.stdout.readline())  # all are connected
+        yield
+    finally:
+        holder.communicate("")
 
 
 def open_session(port: int, **body: Any) -> str:
@@ -161,29 +189,50 @@ def pss_kib(pid: int) -> int:
     raise ValueError(f"no Pss of {pid}")
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """So many times another figure, with the lowest and the highest of the rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{_number(self.median)}x"
+        return f"{_number(self.median)}x ({_number(self.low)} to {_number(self.high)})"
+
+
 def median(figures: Sequence[float]) -> float:
     """The middle one."""
     return statistics.median(figures)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a Markdown table; for `make bench`, keep its rows as well."""
+    """Print a Markdown table; for `make bench`, keep its ratios as well.
+
+    The first cells of a row, up to the first that was measured, name it: no float, no Ratio.
+    """
     print(f"\n### {title}\n")
     print(f"| {' | '.join(columns)} |")
     print(f"|{'---|' * len(columns)}")
     for row in rows:
         print(f"| {' | '.join(_cell(cell) for cell in row)} |")
     sys.stdout.flush()
-    if path := os.environ.get(RESULTS):
+    if path := os.environ.get(RATIOS):
         with open(path, "a") as file:
             for row in rows:
-                cells = dict(zip(columns, map(_cell, row), strict=True))
-                file.write(json.dumps({"title": title, "cells": cells}) + "\n")
+                names = [_cell(cell) for cell in itertools.takewhile(_is_name, row)]
+                for column, cell in zip(columns, row, strict=True):
+                    if isinstance(cell, Ratio):
+                        ratio_of = " / ".join((title, *names, column))
+                        file.write(json.dumps([ratio_of, str(cell)]) + "\n")
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     """How many times theirs is ours: the median of the ratios within each round."""
-    return median([a / b for a, b in zip(ours, theirs, strict=True)])
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return Ratio(median(ratios), min(ratios), max(ratios))
 
 
 def machine() -> str:
@@ -215,7 +264,15 @@ def wait_for_http(url: str) -> None:
         time.sleep(0.05)
 
 
+def _is_name(cell: object) -> bool:
+    return not isinstance(cell, float | Ratio)
+
+
 def _cell(cell: object) -> str:
     if isinstance(cell, float):
-        return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
+        return _number(cell)
     return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def _number(figure: float) -> str:
+    return f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.3g}"

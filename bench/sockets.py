@@ -6,20 +6,17 @@ Server on one core, client (picows, a process of its own) on another. Lorewire's
 the session's actor, its idle connections each have a session and its actor.
 """
 
-import json
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from bench.common import (
-    CLIENT_CORE,
     PEERS_PYTHON,
-    ROOT,
     SERVER_CORE,
     client,
     free_port,
+    hold_connections,
     install_peers,
     instant_model,
     lorewire,
@@ -34,7 +31,7 @@ from bench.common import (
     wait_for_http,
 )
 
-PING_SECONDS = 2.0
+PING_SECONDS = 1.0
 IDLE_CONNECTIONS = 10_000
 IDLE_SESSIONS = 1_000  # opened over HTTP; ten connections each
 FANOUT_CONNECTIONS = 1_000
@@ -185,19 +182,8 @@ def idle(rounds: int, database_url: str, model_url: str) -> None:
 
 def _idle_kib(target: Target, paths: list[str]) -> float:
     before = pss_kib(target.pid)
-    command = ["taskset", "-c", str(CLIENT_CORE), str(PEERS_PYTHON), "-m", "bench.client", "idle"]
-    holder = subprocess.Popen(
-        [*command, str(target.port), str(IDLE_CONNECTIONS), *paths],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout is not None
-    json.loads(holder.stdout.readline())  # all are connected
-    kib = (pss_kib(target.pid) - before) / IDLE_CONNECTIONS
-    holder.communicate("")
-    return kib
+    with hold_connections(target.port, IDLE_CONNECTIONS, paths):
+        return (pss_kib(target.pid) - before) / IDLE_CONNECTIONS
 
 
 def session_path(session_id: str) -> str:
@@ -212,15 +198,11 @@ def main() -> None:
     with ExitStack() as stack:
         database_url = stack.enter_context(postgres())
         model_url = stack.enter_context(instant_model())
-        with lorewire(
-            database_url,
-            model_url,
-            **UNLIMITED,
-        ) as (port, server):
+        with lorewire(database_url, model_url, **UNLIMITED) as (port, server):
             pings(rounds, Target(port, server.pid))
             fanout(rounds, Target(port, server.pid))
-        slow_readers(min(rounds, 3), database_url, model_url)
-        idle(min(rounds, 3), database_url, model_url)
+        slow_readers(rounds, database_url, model_url)
+        idle(rounds, database_url, model_url)
 
 
 if __name__ == "__main__":

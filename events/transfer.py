@@ -31,6 +31,7 @@ MAX_POSITION = 2**62  # leaves room for moving all of them up
 
 # The fields that hold positions of the log. They move with the events when positions are taken.
 POSITION_FIELDS: Mapping[type[SessionAggregate.Event], tuple[str, ...]] = {
+    Session.ReplyCompleted: ("memory_position", "graph_position"),
     Knowledge.KnowledgeExtracted: ("source_position",),
     Connection.MemorySearched: ("as_of", "view_position"),
     Connection.MemoryRead: ("as_of", "view_position"),

@@ -4,7 +4,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# New objects between looks for cycles, in place of Python's 700. Events and rows have no cycles, and
+# New objects between looks for cycles, in place of 700. Events and rows have no cycles, and
 # looking at all that a batch has decoded took half of a rebuild's time.
 NEW_OBJECTS = 100_000
 

@@ -18,7 +18,7 @@ from projections.digest import Selection, digest
 from projections.follower import Projection
 from projections.graph_projection import GraphProjection
 from projections.memory import MemoryProjection
-from projections.rebuild import Progress, Rebuild, RebuildError, begun
+from projections.rebuild import Progress, Rebuild, RebuildError, begun, live_position
 from projections.sessions import SessionsProjection
 from projections.tracking import positions_of
 from projections.updates import ViewUpdates
@@ -320,6 +320,27 @@ def test_a_row_that_was_changed_by_hand_is_found(
     with begun(log, projection, is_scratch=True) as rebuild:
         rebuild.fill(ignore, NEVER)
         assert rebuild.compare() == []
+
+
+def test_a_view_that_is_behind_the_log_is_compared_where_it_stands(
+    log: Log, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = tell(scenario)
+    follow_all(log)
+    sessions = SessionsProjection()
+    stands_at = live_position(log, "sessions")
+    scenario.say(session_id, "Nobody follows.", "No.")
+
+    with begun(log, sessions, is_scratch=True) as rebuild:
+        assert rebuild.fill(ignore, NEVER, upto=stands_at)
+        assert rebuild.compare() == []
+        assert rebuild.position == stands_at < log.head()
+
+        # The twin: what has read further can only be compared when the view comes so far.
+        assert rebuild.fill(ignore, NEVER)
+        monkeypatch.setattr("projections.rebuild.ALIGN_PATIENCE_S", 0.0)
+        with pytest.raises(RebuildError, match=rf"stands at \[{stands_at}\].*Start a projector"):
+            rebuild.compare()
 
 
 def test_a_scratch_version_leaves_nothing_behind(sound_log: Log) -> None:

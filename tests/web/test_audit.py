@@ -128,7 +128,7 @@ async def test_a_paragraph_of_the_seed_leads_to_the_replies_that_were_given_it(
     session_id = await server.open_session(config={"domain": "dnd"})
     await server.caught_up()
     socket = await server.connect(session_id, user_id="ada")
-    reply = await socket.query("What does Old Marta make?")
+    reply = await socket.query("What does Tobin Ashford do?")
     seed = next(id for id in reply["data"]["recalled"] if id.startswith("s-"))
 
     about = await audit(server, session_id, about=seed)
@@ -163,6 +163,19 @@ async def test_what_was_retracted_can_still_be_found(server: Server) -> None:
     assert about[0]["type"] == "KnowledgeExtracted"
     assert about[-1]["type"] == "StatementRetracted"
     assert reply["position"] in [event["position"] for event in about]
+
+
+async def test_the_links_of_a_deleted_session_lead_where_they_led(server: Server) -> None:
+    session_id, _ = await talk(server)
+    before = (await audit(server, session_id, type="ReplyCompleted"))[-1]
+
+    status, _ = await server.http("DELETE", f"/api/v1/sessions/{session_id}")
+    await server.caught_up()
+    after = (await audit(server, session_id, type="ReplyCompleted"))[-1]
+
+    assert status == 200
+    assert after["links"] == before["links"]
+    assert all(one["position"] for one in after["links"]["rests_on"])
 
 
 async def test_a_search_is_about_what_it_has_found(server: Server) -> None:

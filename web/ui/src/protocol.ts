@@ -141,6 +141,7 @@ export interface MessageData {
     usage?: Usage | null;
     recalled?: string[];
     facts?: string[];
+    graph_position?: number | null;
     failed?: boolean;
     cancelled?: boolean;
     code?: string;

@@ -23,6 +23,7 @@ export interface Ended {
   text: string;
   recalled: string[];
   facts: string[];
+  graphPosition: number | null; // where the graph was looked at; null: not known
   model: string | null;
   usage: Usage | null;
   duration_ms: number | null;
@@ -95,6 +96,7 @@ export function factOfEvent(event: StoredEvent): TurnFact | null {
           text: data["text"] as string,
           recalled: data["recalled"] as string[],
           facts: data["facts"] as string[],
+          graphPosition: (data["graph_position"] as number | null | undefined) ?? null,
           model: data["model"] as string,
           usage: (data["usage"] as Usage | null) ?? null,
           duration_ms: (data["duration_ms"] as number | null) ?? null,
@@ -155,6 +157,7 @@ export function factOfMessage(message: ServerMessage): TurnFact | null {
       text: data.message,
       recalled: data.recalled ?? [],
       facts: data.facts ?? [],
+      graphPosition: data.graph_position ?? null,
       model: data.model ?? null,
       usage: data.usage ?? null,
       duration_ms: null,
@@ -198,6 +201,7 @@ export function entryText(
 const noDetails = {
   recalled: [] as string[],
   facts: [] as string[],
+  graphPosition: null,
   model: null,
   usage: null,
   duration_ms: null,

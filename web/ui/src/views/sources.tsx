@@ -40,6 +40,7 @@ function SourceList({ session, ended }: { session: Session; ended: Ended }) {
   if (ended.recalled.length === 0 && ended.facts.length === 0) {
     return <p class="hint">The model was given the conversation so far, and nothing else.</p>;
   }
+  const asOf = ended.graphPosition ?? ended.position;
   return (
     <div class="source-lists">
       {ended.recalled.length > 0 && (
@@ -57,7 +58,7 @@ function SourceList({ session, ended }: { session: Session; ended: Ended }) {
           <h2 class="label">Statements</h2>
           <ul>
             {ended.facts.map((id) => (
-              <StatementSource key={id} session={session} statementId={id} asOf={ended.position} />
+              <StatementSource key={id} session={session} statementId={id} asOf={asOf} />
             ))}
           </ul>
         </section>
@@ -110,7 +111,7 @@ function StatementSource(props: { session: Session; statementId: string; asOf: n
 
   useEffect(() => {
     if (isDrawn) return;
-    // A statement that no longer stands is not in the graph: look as of the reply.
+    // A statement that no longer stands is not in the graph: look as the reply did.
     session.past.facts(asOf).then(
       (facts) => (fact.value = facts.find((one) => one.statement_id === statementId) ?? null),
       () => undefined,
