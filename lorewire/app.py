@@ -52,8 +52,8 @@ MODEL_START_TIMEOUT_S = 60.0  # the embedded model takes one second; a slow disk
 VIEW_TIMEOUT_S = 3.0  # for a connection; one that fails to open is tried again after a second
 CHECK_IDLE_S = 1.0
 MAX_FILES = 65_536
-# Between looks for cycles, in place of 700. All objects are looked at after a hundred times as many,
-# some 4,000 connections: what has died in cycles until then takes less than 100 MB.
+# Between looks for cycles, in place of 700. All are looked at after a hundred times as many, some
+# 4,000 connections: what has died in cycles until then takes less than 100 MB.
 NEW_OBJECTS = 5_000
 VIEW_POOL_SIZE = 8  # reads of views; each takes about a millisecond
 
