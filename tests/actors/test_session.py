@@ -100,7 +100,8 @@ async def test_a_reply_that_comes_while_the_database_is_gone_is_stored_when_it_i
     socket = await server.connect(session_id)
     server.model.hold()
     await socket.send("query", {"message": "Hello"})
-    await socket.until("typing_start")
+    while not server.model.requests:  # what it recalls has been read
+        await asyncio.sleep(0.01)
     await asyncio.to_thread(refuse_connections, migrated_database_url)
     server.model.release()
     await asyncio.sleep(1.0)  # longer than an append waits
