@@ -1,12 +1,13 @@
 """The load client: a process of its own, fast enough not to be what is measured.
 
-    python -m bench.client ping   PORT PATH CONNECTIONS SECONDS SERVER_PID
-    python -m bench.client fanout PORT PATH CONNECTIONS MESSAGES SERVER_PID
+    python -m bench.client ping   ROUNDS CONNECTIONS SECONDS  PORT PATH SERVER_PID [...]
+    python -m bench.client fanout ROUNDS CONNECTIONS MESSAGES PORT PATH SERVER_PID [...]
     python -m bench.client slow   PORT PATH READERS STOPPED QUERIES SERVER_PID
     python -m bench.client idle   PORT CONNECTIONS PATH [PATH ...]
     python -m bench.client turns  PORT SECONDS PATH [PATH ...]
 
-Runs in the environment of the peers. Prints one JSON object.
+Runs in the environment of the peers. Prints one JSON object; of `ping` and `fanout` it has a list
+for each server, which take turns, and all of which have their connections from the start.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -31,6 +33,7 @@ PING = orjson.dumps(
     }
 )
 CONNECTS_AT_ONCE = 64
+SETTLE_S = 0.1  # until the last pongs are there
 LARGE_CHARS = 20_000
 QUESTION = "What does the harbour watch know about Kira?"
 
@@ -120,19 +123,44 @@ async def _connect(factory: Any, port: int, paths: Sequence[str]) -> list[Any]:
     return list(await asyncio.gather(*(one(path) for path in paths)))
 
 
-async def ping(port: int, path: str, connections: int, seconds: float, pid: int) -> dict[str, Any]:
-    """Round trips with one ping in flight on each connection."""
-    pingers = await _connect(Pinger, port, [path] * connections)
+@dataclass(frozen=True)
+class Target:
+    """A server, and who is connected to it."""
+
+    connections: list[Any]
+    pid: int
+
+
+async def _targets(factory: Any, connections: int, servers: Sequence[str]) -> list[Target]:
+    return [
+        Target(await _connect(factory, int(port), [path] * connections), int(pid))
+        for port, path, pid in zip(*[iter(servers)] * 3, strict=True)
+    ]
+
+
+async def ping(
+    rounds: int, connections: int, seconds: float, servers: Sequence[str]
+) -> list[list[dict[str, float]]]:
+    """Round trips with one ping in flight on each connection; for each server, of every round."""
+    targets = await _targets(Pinger, connections, servers)
     await asyncio.sleep(0.3)
-    used_s, started = cpu_s(pid), time.perf_counter()
+    rows = [[await _ping(target, seconds) for target in targets] for _ in range(rounds)]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+async def _ping(target: Target, seconds: float) -> dict[str, float]:
+    pingers: list[Pinger] = target.connections
+    used_s, started = cpu_s(target.pid), time.perf_counter()
     for pinger in pingers:
+        pinger.times_s.clear()
         pinger.is_running = True
         pinger.send()
     await asyncio.sleep(seconds)
     for pinger in pingers:
         pinger.is_running = False
-    elapsed_s, used_s = time.perf_counter() - started, cpu_s(pid) - used_s
+    elapsed_s, used_s = time.perf_counter() - started, cpu_s(target.pid) - used_s
     times_s = sorted(time_s for pinger in pingers for time_s in pinger.times_s)
+    await asyncio.sleep(SETTLE_S)
     return {
         "per_s": len(times_s) / elapsed_s,
         "per_cpu_s": len(times_s) / used_s,
@@ -141,19 +169,28 @@ async def ping(port: int, path: str, connections: int, seconds: float, pid: int)
     }
 
 
-async def fanout(port: int, path: str, connections: int, messages: int, pid: int) -> dict[str, Any]:
-    """Deliveries a second of messages that the first connection asks for."""
-    counters = await _connect(Counter, port, [path] * connections)
-    await _quiet(counters)
+async def fanout(
+    rounds: int, connections: int, messages: int, servers: Sequence[str]
+) -> list[list[dict[str, float]]]:
+    """Deliveries of messages that one connection asks for; for each server, of every round."""
+    targets = await _targets(Counter, connections, servers)
+    await _quiet([counter for target in targets for counter in target.connections])
+    rows = [[await _fanout(target, messages) for target in targets] for _ in range(rounds)]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+async def _fanout(target: Target, messages: int) -> dict[str, float]:
+    counters: list[Counter] = target.connections
     for counter in counters:
         counter.count = 0
-    used_s, started = cpu_s(pid), time.perf_counter()
+    used_s, started = cpu_s(target.pid), time.perf_counter()
     data = {"message": f"Say a lot: pieces={messages}"}
     counters[0].transport.send(WSMsgType.TEXT, orjson.dumps({"type": "query", "data": data}))
     while min(counter.count for counter in counters) < messages:
         await asyncio.sleep(0.01)
-    elapsed_s, used_s = time.perf_counter() - started, cpu_s(pid) - used_s
+    elapsed_s, used_s = time.perf_counter() - started, cpu_s(target.pid) - used_s
     deliveries = sum(counter.count for counter in counters)
+    await _quiet(counters)
     return {"per_s": deliveries / elapsed_s, "per_cpu_s": deliveries / used_s}
 
 
@@ -252,13 +289,13 @@ def _percentile(ordered: Sequence[float], percent: int) -> float:
     return ordered[len(ordered) * percent // 100] if ordered else float("nan")
 
 
-async def main(mode: str, *arguments: str) -> dict[str, Any]:
+async def main(mode: str, *arguments: str) -> Any:
     """Run one mode."""
     match mode, arguments:
-        case "ping", (port, path, connections, seconds, pid):
-            return await ping(int(port), path, int(connections), float(seconds), int(pid))
-        case "fanout", (port, path, connections, messages, pid):
-            return await fanout(int(port), path, int(connections), int(messages), int(pid))
+        case "ping", (rounds, connections, seconds, *servers):
+            return await ping(int(rounds), int(connections), float(seconds), servers)
+        case "fanout", (rounds, connections, messages, *servers):
+            return await fanout(int(rounds), int(connections), int(messages), servers)
         case "slow", (port, path, readers, stopped, queries, pid):
             return await slow(int(port), path, int(readers), int(stopped), int(queries), int(pid))
         case "idle", (port, connections, *paths):

@@ -135,13 +135,12 @@ def instant_model() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
 
 
-def client(*arguments: object) -> dict[str, Any]:
-    """Run the load client in a process of its own, on its own core; its figures."""
+def client(*arguments: object) -> Any:
+    """Run the load client in a process of its own, on its own core; the figures that it prints."""
     command = ["taskset", "-c", str(CLIENT_CORE), str(PEERS_PYTHON), "-m", "bench.client"]
     command += [str(argument) for argument in arguments]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    figures: dict[str, Any] = json.loads(done.stdout)
-    return figures
+    return json.loads(done.stdout)
 
 
 @contextmanager

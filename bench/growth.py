@@ -1,51 +1,69 @@
 """Growth: what a long session and a long log cost.
 
-    python -m bench.growth [--events 1000000]
+    python -m bench.growth [--rounds 5] [--large]
 
 A query's latency (accepted, and answered by an instant model) at turn 10, 1,000 and 10,000 of one
-session, and the journal's commit rate with few and with many events stored.
+session, of 30 queries each in every round; nothing is learned from the turns before. And how fast
+one writer commits with few and with many events stored. Filling the log with 10,000,000 events
+takes minutes and 10 GB of disk, so that `make bench` leaves it out: `--large` measures it.
 """
 
 import argparse
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 import orjson
 import psycopg
+from psycopg.sql import SQL, Identifier
 from tornado.ioloop import IOLoop
 from tornado.websocket import websocket_connect
 
-from bench.common import instant_model, lorewire, median, open_session, postgres, table
-from bench.sockets import session_path
+from bench.common import instant_model, lorewire, median, open_session, postgres, ratio, table
+from bench.sockets import UNLIMITED, session_path
 from bench.turns import writer
+from projections.positions import LEARNING, LEARNING_MODEL
 
 QUERIES = 30
+WARM_UP = 5
+EVENTS, LARGE_EVENTS = 1_000_000, 10_000_000
 TURNS = (10, 1_000, 10_000)
 
 
-def turn_latencies(database_url: str, model_url: str) -> list[tuple[object, ...]]:
+def turn_latencies(rounds: int, database_url: str, model_url: str) -> list[tuple[object, ...]]:
     """Rows of the first table."""
-    rows: list[tuple[object, ...]] = []
-    first: tuple[float, float] | None = None
-    for turn in TURNS:
-        with lorewire(database_url, model_url, core=None) as (port, _):
-            session_id = open_session(port)
+    with lorewire(database_url, model_url, core=None) as (port, _):
+        session_ids = {turn: open_session(port) for turn in TURNS}
+    for turn, session_id in session_ids.items():
         _add_turns(database_url, session_id, turn)
-        with lorewire(database_url, model_url, core=None) as (port, _):
-            _wait_until_read(database_url)
-            accept_ms, reply_ms = IOLoop.current().run_sync(
-                lambda port=port, session_id=session_id: _ask(port, session_id)
-            )
-        first = first or (accept_ms, reply_ms)
-        rows.append((turn, accept_ms, reply_ms, accept_ms / first[0], reply_ms / first[1]))
-    return rows
+    _pass_learning(database_url)
+    accepts: dict[int, list[float]] = defaultdict(list)
+    replies: dict[int, list[float]] = defaultdict(list)
+    with lorewire(database_url, model_url, core=None, **UNLIMITED) as (port, _):
+        _wait_until_read(database_url)
+        for _ in range(rounds):
+            for turn, session_id in session_ids.items():
+                accept_ms, reply_ms = IOLoop.current().run_sync(
+                    lambda session_id=session_id: _ask(port, session_id)
+                )
+                accepts[turn].append(accept_ms)
+                replies[turn].append(reply_ms)
+    first = TURNS[0]
+    return [
+        (
+            *(turn, median(accepts[turn]), median(replies[turn])),
+            *(ratio(accepts[turn], accepts[first]), ratio(replies[turn], replies[first])),
+        )
+        for turn in TURNS
+    ]
 
 
 async def _ask(port: int, session_id: str) -> tuple[float, float]:
     """Median milliseconds until a query is accepted, and until it is answered."""
     socket = await websocket_connect(f"ws://127.0.0.1:{port}{session_path(session_id)}")
     accepts, replies = [], []
-    for number in range(QUERIES + 5):
+    for number in range(QUERIES + WARM_UP):
         data = {"message": f"What does Kira carry? {number}", "stream": False}
         started = time.perf_counter()
         await socket.write_message(orjson.dumps({"type": "query", "data": data}))
@@ -57,7 +75,7 @@ async def _ask(port: int, session_id: str) -> tuple[float, float]:
                 replies.append((time.perf_counter() - started) * 1000)
                 break
     socket.close()
-    return median(accepts[5:]), median(replies[5:])
+    return median(accepts[WARM_UP:]), median(replies[WARM_UP:])
 
 
 def _add_turns(database_url: str, session_id: str, turns: int) -> None:
@@ -84,6 +102,18 @@ def _add_turns(database_url: str, session_id: str, turns: int) -> None:
     log.close()
 
 
+def _pass_learning(database_url: str) -> None:
+    """Have nothing learned from what is stored: it would go on for minutes beside the queries."""
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO lorewire_tracking SELECT name, max(notification_id)"
+            " FROM lorewire_events, unnest(%s::text[]) AS name GROUP BY name"
+            " ON CONFLICT (application_name)"
+            " DO UPDATE SET notification_id = excluded.notification_id",
+            ([LEARNING, LEARNING_MODEL],),
+        )
+
+
 def _wait_until_read(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as conn:
         while True:
@@ -96,23 +126,24 @@ def _wait_until_read(database_url: str) -> None:
             time.sleep(0.2)
 
 
-def commit_rates(database_url: str, events: int) -> list[tuple[object, ...]]:
+def commit_rates(rounds: int, database_url: str, stored: Sequence[int]) -> list[tuple[object, ...]]:
     """Rows of the second table."""
     from lorewire.database import migrate
 
-    with psycopg.connect(database_url, autocommit=True) as conn:
-        conn.execute("CREATE DATABASE growing")
-        url = database_url.replace(f"/{conn.info.dbname}", "/growing", 1)
-    migrate(url)
-    rows: list[tuple[object, ...]] = []
-    first: float | None = None
-    for stored in (0, events):
-        if stored:
-            _fill(url, stored)
-        rate = median([writer(url, 100) for _ in range(5)])
-        first = first or rate
-        rows.append((stored, rate, rate / first))
-    return rows
+    urls = {}
+    for number in stored:
+        with psycopg.connect(database_url, autocommit=True) as conn:
+            name = f"with_{number}"
+            conn.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+            urls[number] = database_url.replace(f"/{conn.info.dbname}", f"/{name}", 1)
+        migrate(urls[number])
+        _fill(urls[number], number)
+    rates: dict[int, list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        for number, url in urls.items():
+            rates[number].append(writer(url, 100))
+    empty = rates[stored[0]]
+    return [(number, median(rate), ratio(rate, empty)) for number, rate in rates.items()]
 
 
 def _fill(database_url: str, events: int) -> None:
@@ -128,9 +159,11 @@ def _fill(database_url: str, events: int) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000, help="stored before the last row")
-    events = parser.parse_args().events
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, help="median of so many")
+    parser.add_argument("--large", action="store_true", help=f"with {LARGE_EVENTS:,} events, too")
+    options = parser.parse_args()
+    stored = (0, EVENTS, LARGE_EVENTS) if options.large else (0, EVENTS)
     with postgres() as database_url, instant_model() as model_url:
         table(
             "Latency of a query",
@@ -139,14 +172,14 @@ def main() -> None:
                 "accepted, ms",
                 "answered, ms",
                 "of the first",
-                "of the first's reply",
+                "answered, of the first",
             ),
-            turn_latencies(database_url, model_url),
+            turn_latencies(options.rounds, database_url, model_url),
         )
         table(
             "Commits of 100 events",
             ("events stored", "events per s", "of an empty log"),
-            commit_rates(database_url, events),
+            commit_rates(options.rounds, database_url, stored),
         )
 
 

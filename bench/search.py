@@ -2,16 +2,20 @@
 
     python -m bench.search [--sizes 1000,10000,100000] [--entries 1000000] [--embedder wordllama]
 
-Over the socket of a server with its own PostgreSQL: the median and the 95th percentile of searches,
+Over the socket of a server with its own PostgreSQL: the median and the 99th percentile of searches,
 the first search after the session was put to sleep, and the longest ping of another connection
 meanwhile, beside the longest one when nobody searches: by so much the event loop stood still. Then
-what words and meaning cost each by itself in the same database (`bench.search_peers`).
+what others take for the same queries: words and meaning each by itself in the same database, and
+mem0, which has only the session's own entries. Ratios are of five groups of queries.
 """
 
 import argparse
 import asyncio
+import json
 import logging
 import random
+import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -24,7 +28,19 @@ import psycopg
 from tornado.httpclient import AsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from bench.common import cpu_s, instant_model, lorewire, median, open_session, postgres, table
+from bench.common import (
+    PEERS_PYTHON,
+    ROOT,
+    cpu_s,
+    install_peers,
+    instant_model,
+    lorewire,
+    median,
+    open_session,
+    postgres,
+    ratio,
+    table,
+)
 from bench.search_peers import Peers
 from bench.sockets import session_path
 from events.log import Log
@@ -39,6 +55,8 @@ from projections.memory import MemoryEntry, indexed_text
 VOCABULARY = 50_000  # invented words, the n-th as frequent as 1 / n
 WORDS = (10, 60)  # of an entry: 230 bytes in the middle
 SEARCHES = 200
+MEM0_SEARCHES = 10  # one takes a second and more among 100,000
+GROUPS = 5
 WAKES = 5
 OTHER_SESSION_ENTRIES = 1_000  # what the rest of the table consists of
 PATIENCE_S = 30.0
@@ -54,6 +72,7 @@ def main() -> None:
     parser.add_argument("--embedder", choices=["wordllama", "none"], default="wordllama")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)  # before packages do, at INFO
+    install_peers()
     sizes = [int(size) for size in options.sizes.split(",")]
     embedder = load_embedder(Settings(embedder=options.embedder))
     with postgres() as database_url, instant_model() as model_url:
@@ -66,21 +85,40 @@ def main() -> None:
         }
         by_size = dict(zip(session_ids, sizes, strict=True))
         with lorewire(database_url, model_url, core=None, **settings) as (port, server):
-            rows = asyncio.run(measure(port, server.pid, by_size, texts))
-        peer_rows = measure_peers(database_url, by_size, texts, embedder)
+            rows, ours = asyncio.run(measure(port, server.pid, by_size, texts))
+        theirs = measure_peers(database_url, by_size, texts, embedder)
+    if embedder is not None:
+        theirs |= {(size, "mem0"): measure_mem0(texts[:size]) for size in sizes}
     table(
         f"Search among {options.entries:,} entries, embedder {options.embedder}",
         (
-            *("entries", "p50, ms", "p95, ms", "CPU of the server, ms", "as_of p50, ms"),
+            *("entries", "p50, ms", "p99, ms", "CPU of the server, ms", "as_of p50, ms"),
             *("first after a wake, ms", "longest ping meanwhile, ms", "longest ping at rest, ms"),
         ),
         rows,
     )
     table(
-        "The same in the database alone",
-        ("entries", "ts_rank p50, ms", "ts_rank p95, ms", "pgvector p50, ms", "pgvector p95, ms"),
-        peer_rows,
+        "What others take for the same searches",
+        ("entries", "by", "searches", "p50, ms", "p99, ms", "Lorewire takes, of its p50"),
+        [
+            (
+                *(size, name, len(times), median(times), percentile(times, 99)),
+                ratio(by_group(ours[size][: len(times)]), by_group(times)),
+            )
+            for (size, name), times in sorted(theirs.items())
+        ],
     )
+
+
+def by_group(times: Sequence[float]) -> list[float]:
+    """The medians of five equal groups."""
+    step = len(times) // GROUPS
+    return [median(times[start : start + step]) for start in range(0, step * GROUPS, step)]
+
+
+def percentile(figures: Sequence[float], percent: int) -> float:
+    """So many percent of the figures are not above it."""
+    return sorted(figures)[len(figures) * percent // 100]
 
 
 def invented_texts(count: int) -> list[str]:
@@ -175,9 +213,10 @@ def copy_entries(
 
 async def measure(
     port: int, pid: int, sessions: dict[UUID, int], texts: Sequence[str]
-) -> list[tuple[object, ...]]:
-    """A row of the table for each session."""
+) -> tuple[list[tuple[object, ...]], dict[int, list[float]]]:
+    """A row of the table for each session; and the milliseconds of its searches, by its size."""
     rows: list[tuple[object, ...]] = []
+    times: dict[int, list[float]] = {}
     other = await connect(port, UUID(open_session(port)))  # its own: it keeps its session awake
     for session_id, size in sessions.items():
         queries = queries_of(texts[:size])
@@ -194,15 +233,14 @@ async def measure(
                 socket.close()
                 await put_to_sleep(port)
         cpu_before_s = cpu_s(pid)
-        now = sorted([await search_ms(socket, query) for query in queries])
+        now = times[size] = [await search_ms(socket, query) for query in queries]
         cpu_ms = (cpu_s(pid) - cpu_before_s) * 1000 / len(queries)
         then = [await search_ms(socket, query, as_of=size // 2) for query in queries]
         socket.close()
-        p95 = now[len(now) * 95 // 100]
-        latencies = (median(now), p95, cpu_ms, median(then), median(firsts))
+        latencies = (median(now), percentile(now, 99), cpu_ms, median(then), median(firsts))
         rows.append((size, *latencies, median(stalls), at_rest))
     other.close()
-    return rows
+    return rows, times
 
 
 def measure_peers(
@@ -210,21 +248,34 @@ def measure_peers(
     sessions: dict[UUID, int],
     texts: Sequence[str],
     embedder: Embedder | None,
-) -> list[tuple[object, ...]]:
-    """A row of the table for each session."""
+) -> dict[tuple[int, str], list[float]]:
+    """Milliseconds of each search in the database alone, by the session's size and the way."""
     peers = Peers(database_url, list(sessions), embedder)
-    rows: list[tuple[object, ...]] = []
+    times: dict[tuple[int, str], list[float]] = {}
     for session_id, size in sessions.items():
         queries = queries_of(texts[:size])
-        words = sorted([peers.words_ms(session_id, query) for query in queries])
+        times[size, "ts_rank alone"] = [peers.words_ms(session_id, query) for query in queries]
         meaning = [peers.meaning_ms(session_id, query) for query in queries]
-        vectors = sorted([ms for ms in meaning if ms is not None])
-        cells: list[object] = [size]
-        for figures in (words, vectors):
-            cells += [median(figures), figures[len(figures) * 95 // 100]] if figures else ["-", "-"]
-        rows.append(tuple(cells))
+        if vectors := [ms for ms in meaning if ms is not None]:
+            times[size, "pgvector alone, exact"] = vectors
     peers.close()
-    return rows
+    return times
+
+
+def measure_mem0(texts: Sequence[str]) -> list[float]:
+    """Milliseconds of mem0's searches, for the first queries."""
+    asked = {"texts": texts, "queries": queries_of(texts)[:MEM0_SEARCHES]}
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(asked, file)
+        file.flush()
+        done = subprocess.run(
+            [PEERS_PYTHON, "-m", "bench.peers.mem0_search", file.name],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+    times_ms: list[float] = json.loads(done.stdout)["ms"]
+    return times_ms
 
 
 def queries_of(texts: Sequence[str]) -> list[str]:

@@ -3,11 +3,14 @@
     python -m bench.sockets [--rounds 5]
 
 Server on one core, client (picows, a process of its own) on another. Lorewire's pings go through
-the session's actor, its idle connections each have a session and its actor.
+the session's actor; of its idle connections, ten each belong to a session with its actor, and have
+been noted in the log. Readers that stop do so for good: the server keeps 1 MiB at most for each,
+then closes it.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -31,7 +34,7 @@ from bench.common import (
     wait_for_http,
 )
 
-PING_SECONDS = 1.0
+PING_SECONDS = 0.8
 IDLE_CONNECTIONS = 10_000
 IDLE_SESSIONS = 1_000  # opened over HTTP; ten connections each
 FANOUT_CONNECTIONS = 1_000
@@ -44,7 +47,8 @@ UNLIMITED: Mapping[str, int] = {
     "queries_per_s": 1_000_000,
 }
 READERS = 100
-SLOW_QUERIES = 150  # of 20 kB: those who have stopped are closed on the way
+STOPPED = 1_000
+SLOW_QUERIES = 80  # of 20 kB: those who have stopped are closed on the way
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,10 @@ class Target:
 
 
 @contextmanager
-def peer(module: str) -> Iterator[Target]:
+def peer(module: str, *, core: int | None = SERVER_CORE) -> Iterator[Target]:
     """One of the peers, freshly started."""
     port = free_port()
-    with process(
-        PEERS_PYTHON, "-m", f"bench.peers.{module}", str(port), core=SERVER_CORE
-    ) as server:
+    with process(PEERS_PYTHON, "-m", f"bench.peers.{module}", str(port), core=core) as server:
         wait_for_http(f"http://127.0.0.1:{port}/")
         yield Target(port, server.pid)
 
@@ -69,7 +71,7 @@ def peer(module: str) -> Iterator[Target]:
 def pings(rounds: int, ours: Target) -> None:
     """Round trips."""
     path = session_path(open_session(ours.port))
-    figures: dict[tuple[int, str], list[dict[str, float]]] = defaultdict(list)
+    figures: dict[tuple[int, str], list[dict[str, float]]] = {}
     with peer("tornado_server") as tornado, peer("fastapi_server") as fastapi:
         targets = {
             "Lorewire": (ours, path),
@@ -77,12 +79,9 @@ def pings(rounds: int, ours: Target) -> None:
             "FastAPI + uvicorn": (fastapi, "/ping"),
         }
         for connections in (1, 100, 1_000):
-            for _ in range(rounds):
-                for name, (target, where) in targets.items():
-                    measured = client(
-                        "ping", target.port, where, connections, PING_SECONDS, target.pid
-                    )
-                    figures[connections, name].append(measured)
+            measured = client("ping", rounds, connections, PING_SECONDS, *_servers(targets))
+            for name, taken in zip(targets, measured, strict=True):
+                figures[connections, name] = taken
     rows = []
     for (connections, name), taken in figures.items():
         stock = figures[connections, "stock Tornado"]
@@ -107,19 +106,17 @@ def pings(rounds: int, ours: Target) -> None:
 
 def fanout(rounds: int, ours: Target) -> None:
     """One message to many connections of one session."""
-    figures: dict[str, list[float]] = defaultdict(list)
-    for _ in range(rounds):
-        path = session_path(open_session(ours.port))
-        with peer("tornado_server") as tornado:
-            for name, target, where in (
-                ("Lorewire", ours, path),
-                ("stock Tornado, write_message in a loop", tornado, "/loop"),
-                ("Tornado, framed once, stream.write", tornado, "/framed"),
-            ):
-                measured = client(
-                    "fanout", target.port, where, FANOUT_CONNECTIONS, FANOUT_MESSAGES, target.pid
-                )
-                figures[name].append(measured["per_cpu_s"])
+    with peer("tornado_server") as tornado:
+        targets = {
+            "Lorewire": (ours, session_path(open_session(ours.port))),
+            "stock Tornado, write_message in a loop": (tornado, "/loop"),
+            "Tornado, framed once, stream.write": (tornado, "/framed"),
+        }
+        measured = client("fanout", rounds, FANOUT_CONNECTIONS, FANOUT_MESSAGES, *_servers(targets))
+    figures = {
+        name: [one["per_cpu_s"] for one in taken]
+        for name, taken in zip(targets, measured, strict=True)
+    }
     _, stock, framed = figures.values()
     table(
         f"One message to {FANOUT_CONNECTIONS:,} connections",
@@ -131,20 +128,20 @@ def fanout(rounds: int, ours: Target) -> None:
     )
 
 
-def slow_readers(rounds: int, database_url: str, model_url: str) -> None:
+def _servers(targets: Mapping[str, tuple[Target, str]]) -> Iterator[object]:
+    for target, path in targets.values():
+        yield from (target.port, path, target.pid)
+
+
+def slow_readers(rounds: int, ours: Target, database_url: str, model_url: str) -> None:
     """What connections that have stopped reading cost those who read, and the server's memory."""
     figures: dict[int, list[dict[str, float]]] = defaultdict(list)
     for _ in range(rounds):
-        for stopped in (0, 1, 1_000):
-            with lorewire(
-                database_url,
-                model_url,
-                **UNLIMITED,
-            ) as (port, server):
-                path = session_path(open_session(port))
-                figures[stopped].append(
-                    client("slow", port, path, READERS, stopped, SLOW_QUERIES, server.pid)
-                )
+        for stopped in (0, 1):
+            figures[stopped].append(_slow(ours, stopped))
+        with lorewire(database_url, model_url, **UNLIMITED) as (port, server):
+            fresh = Target(port, server.pid)  # which has no memory left to take again
+            figures[STOPPED].append(_slow(fresh, STOPPED))
     nobody = [one["per_cpu_s"] for one in figures[0]]
     table(
         f"{READERS} readers of large messages, beside some that have stopped reading",
@@ -154,24 +151,39 @@ def slow_readers(rounds: int, database_url: str, model_url: str) -> None:
                 stopped,
                 median([one["per_cpu_s"] for one in measured]),
                 ratio([one["per_cpu_s"] for one in measured], nobody),
-                median([one["memory_mib"] for one in measured]),
+                median([one["memory_mib"] for one in measured]) if stopped == STOPPED else "-",
             )
             for stopped, measured in figures.items()
         ],
     )
 
 
+def _slow(target: Target, stopped: int) -> dict[str, float]:
+    path = session_path(open_session(target.port))
+    figures: dict[str, float] = client(
+        "slow", target.port, path, READERS, stopped, SLOW_QUERIES, target.pid
+    )
+    return figures
+
+
 def idle(rounds: int, database_url: str, model_url: str) -> None:
     """Memory of idle connections."""
     figures: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
-        with peer("tornado_server") as tornado:
-            figures["stock Tornado"].append(_idle_kib(tornado, ["/ping"]))
-        with peer("fastapi_server") as fastapi:
-            figures["FastAPI + uvicorn"].append(_idle_kib(fastapi, ["/ping"]))
-        with lorewire(database_url, model_url, **UNLIMITED) as (port, server):
+        with (
+            peer("tornado_server", core=None) as tornado,
+            peer("fastapi_server", core=None) as fastapi,
+            lorewire(database_url, model_url, core=None, **UNLIMITED) as (port, server),
+            ThreadPoolExecutor() as at_once,  # as it is memory that is measured, not time
+        ):
             paths = [session_path(open_session(port)) for _ in range(IDLE_SESSIONS)]
-            figures["Lorewire"].append(_idle_kib(Target(port, server.pid), paths))
+            measured = {
+                "stock Tornado": at_once.submit(_idle_kib, tornado, ["/ping"]),
+                "FastAPI + uvicorn": at_once.submit(_idle_kib, fastapi, ["/ping"]),
+                "Lorewire": at_once.submit(_idle_kib, Target(port, server.pid), paths),
+            }
+            for name, kib in measured.items():
+                figures[name].append(kib.result())
     stock = figures["stock Tornado"]
     table(
         f"Memory of {IDLE_CONNECTIONS:,} idle connections",
@@ -201,7 +213,7 @@ def main() -> None:
         with lorewire(database_url, model_url, **UNLIMITED) as (port, server):
             pings(rounds, Target(port, server.pid))
             fanout(rounds, Target(port, server.pid))
-        slow_readers(rounds, database_url, model_url)
+            slow_readers(rounds, Target(port, server.pid), database_url, model_url)
         idle(rounds, database_url, model_url)
 
 
