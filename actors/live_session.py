@@ -39,7 +39,7 @@ class LiveSession:
         self._journal = services.journal
         self._keep = services.keep
         self._session: Session | None = None  # None: to be loaded
-        self._is_fresh = False
+        self.is_fresh = False  # it was loaded, and what was stored meanwhile has not been looked at
         self.position = 0  # of the newest event that is known here
 
     @property
@@ -56,13 +56,8 @@ class LiveSession:
             head = await asyncio.to_thread(self._log.session_head, self._id)
             self.position = max(self.position, head)
             self._session = session
-            self._is_fresh = True
+            self.is_fresh = True
         return self._session
-
-    def take_fresh(self) -> bool:
-        """Whether it was loaded since this was asked last."""
-        is_fresh, self._is_fresh = self._is_fresh, False
-        return is_fresh
 
     async def commit(self, decide: Callable[[Session], T]) -> Decided[T]:
         """Let the aggregate decide, and store what it has decided.

@@ -9,7 +9,7 @@ from actors import reads
 from actors.protocol import Message, timestamp
 from actors.services import Services
 from actors.stored_messages import TOLD, message_of
-from events.log import Unreadable
+from events.log import Recorded, Unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +31,9 @@ class Resume:
 
 @dataclass(frozen=True)
 class Missed:
-    """Stored messages, in order; with turns, so that answers find who asked."""
+    """Stored events that clients are told about, in order, each with its message."""
 
-    messages: list[tuple[Message, UUID | None]]
+    messages: list[tuple[Message, Recorded]]
     upto: int  # the position of the last one
     is_last: bool  # False: there may be more
 
@@ -43,14 +43,14 @@ async def read_missed(services: Services, session_id: UUID, after: int) -> Misse
     page = await asyncio.to_thread(
         services.log.read_topics, session_id, TOLD, after=after, limit=PAGE
     )
-    messages: list[tuple[Message, UUID | None]] = []
+    messages: list[tuple[Message, Recorded]] = []
     for one in page:
         if isinstance(one, Unreadable):
             logger.error("Event %d can't be replayed to clients: %s", one.position, one.error)
             continue
         message = message_of(one.event, one.position)
         assert message is not None, f"{type(one.event)} is among {TOLD}"
-        messages.append((message, getattr(one.event, "turn_id", None)))
+        messages.append((message, one))
     upto = page[-1].position if page else after
     return Missed(messages, upto, is_last=len(page) < PAGE)
 

@@ -65,6 +65,7 @@ from actors.protocol import (
     SplitEntities,
     error_message,
     session_message,
+    timestamp,
 )
 from actors.resume import Resume, read_missed
 from actors.services import Services
@@ -117,6 +118,7 @@ class SessionActor(LoopActor):
         self._audience = Audience(session_id)
         self._turns = Turns(session_id, services, monitor, self._audience, self._tell_self)
         self._index = MemoryIndex(services.memory, session_id, services.embedder)
+        self._told_upto: int | None = None  # the newest event that connections were told of
         self._views = ViewPushes(session_id, services, self._audience, self._tell_self)
         self._active_at = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
@@ -218,7 +220,11 @@ class SessionActor(LoopActor):
         """
         session = await self._live.current()
         await self._turns.remember(self._live)
-        if self._live.take_fresh() and self._turns.running is None:
+        if not self._live.is_fresh:
+            return session
+        await self._tell_missed()
+        self._live.is_fresh = False
+        if self._turns.running is None:
             if session.running is not None:
                 await self._fail_interrupted_turn(session.running.turn_id)
             elif session.waiting:
@@ -235,7 +241,37 @@ class SessionActor(LoopActor):
 
     async def _commit(self, decide: Callable[[Session], T]) -> Decided[T]:
         await self._current()
-        return await self._live.commit(decide)
+        decided = await self._live.commit(decide)
+        if self._live.is_fresh:  # another writer was faster, and the aggregate was loaded again
+            await self._tell_missed(before=decided.positions[0] if decided.positions else None)
+            self._live.is_fresh = False
+        return decided
+
+    async def _tell_missed(self, *, before: int | None = None) -> None:
+        """Tell what was stored without being told: by another writer, or by a commit of which the
+        answer was lost. It comes before what was stored after it.
+        """
+        if self._told_upto is None:
+            self._told_upto = self._live.position  # nobody was here to be told
+            return
+        is_last = False
+        while not is_last:
+            missed = await read_missed(self._services, self._id, self._told_upto)
+            for message, recorded in missed.messages:
+                if before is not None and recorded.position >= before:
+                    return
+                self._tell(message, recorded.event, recorded.position)
+            is_last = missed.is_last
+
+    def _tell(self, message: Message | None, event: Any, position: int) -> None:
+        """Tell everybody of a stored event; end its turn where it is the end of one."""
+        self._told_upto = position
+        if isinstance(event, Session.QueryAsked):
+            self._turns.add(event)
+        if message is not None:
+            self._audience.send(message, getattr(event, "turn_id", None))
+        if isinstance(event, TurnEnd):
+            self._turns.finish(event, position)
 
     # -- connections
 
@@ -279,8 +315,10 @@ class SessionActor(LoopActor):
             return
         after = behind.after
         try:
+            await self._current()  # so that what it reads now is not told once more later
             missed = await read_missed(self._services, self._id, after)
-            for message, turn_id in missed.messages:
+            for message, recorded in missed.messages:
+                turn_id = getattr(recorded.event, "turn_id", None)
                 connection.send(message, self._audience.request_of(turn_id, connection))
             after = missed.upto
             if not missed.is_last:
@@ -403,17 +441,11 @@ class SessionActor(LoopActor):
     def _publish(self, decided: Decided[Any]) -> None:
         """Tell everybody what was stored; start and end turns accordingly."""
         for event, position in zip(decided.events, decided.positions, strict=True):
-            if isinstance(event, Session.QueryAsked):
-                self._turns.add(event)
-            message = message_of(event, position)
-            if message is not None:
-                self._audience.send(message, getattr(event, "turn_id", None))
+            self._tell(message_of(event, position), event, position)
             if isinstance(event, Session.ReplyStarted):
                 session = self._live.loaded
                 assert session is not None
                 self._turns.start(event.turn_id, session, self._index, self._views.memory)
-            elif isinstance(event, TurnEnd):
-                self._turns.finish(event, position)
 
     async def _end_turn(self, outcome: ReplyArrived | TurnFailed) -> None:
         """Store how the running turn ended, then let the next one begin."""
@@ -507,7 +539,8 @@ class SessionActor(LoopActor):
             cause = connection.cause(message.request_id)
             what = recorded.what(message.request, read)
             connection.record(self._services, recorded.event_class, cause, **what)
-        answer = self._say(reads.ANSWERS[type(message.request)], **read.wire)
+        about = {"session_id": self._id, "timestamp": timestamp()}
+        answer = Message(reads.ANSWERS[type(message.request)], {**read.wire, **about})
         connection.send(answer, message.request_id)
 
     async def _read(self, request: Request) -> reads.Read:

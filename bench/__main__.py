@@ -45,7 +45,7 @@ class Part:
 PARTS = (
     Part("sockets", ("--rounds", "5"), timeout_s=480),
     Part("turns", ("--rounds", "5"), timeout_s=480),
-    Part("latency", ("--rounds", "100")),
+    Part("latency", ("--rounds", "5")),
     Part("search", timeout_s=480),
     Part(
         "retrieval",
@@ -56,7 +56,7 @@ PARTS = (
     ),
     Part("rebuild", ("--rounds", "5", "--turns", "5000")),
     Part("start", ("--rounds", "5")),
-    Part("growth"),
+    Part("growth", ("--rounds", "5")),
     Part("collecting", ("--rounds", "5")),
 )
 
@@ -115,7 +115,7 @@ def _run(command: list[str], timeout_s: float, output: IO[str], errors: IO[str])
         status = process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         _interrupt(process)
-        return f"took longer than {timeout_s:.0f} s"
+        return f"took longer than {timeout_s:g} s"
     except KeyboardInterrupt:
         _interrupt(process)
         raise

@@ -54,7 +54,7 @@ class Section:
 def page(sections: Sequence[Section], before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """The whole page; `before` and `now` are ratios by name."""
     minutes = sum(section.seconds for section in sections) / 60
-    parts = [_head(minutes), CHOICES, *map(_section, sections), compared(before, now)]
+    parts = [_head(minutes), CHOICES, *map(described, sections), compared(before, now)]
     return "\n".join(part for part in parts if part)
 
 
@@ -65,6 +65,20 @@ def compared(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     lines = [f"| {name} | {before.get(name, '-')} | {cell} |" for name, cell in now.items()]
     head = "## Beside the last release\n\n| ratio | last release | now |\n|---|---|---|"
     return "\n".join([head, *lines]) + "\n"
+
+
+def described(section: Section) -> str:
+    """What a part measures, by its module's docstring, and what came out."""
+    title, *about = _about(section.name)
+    lines = [f"## {title}", *about]
+    if not section.failure or section.output:
+        command = " ".join(["python -m", f"bench.{section.name}", *section.arguments])
+        lines.append(f"`{command}` took {section.seconds:.0f} s.")
+    if section.failure:
+        lines.append(f"**{section.failure}**")
+    if section.output.strip():
+        lines.append(section.output.strip())
+    return "\n\n".join(lines) + "\n"
 
 
 def _head(minutes: float) -> str:
@@ -81,19 +95,6 @@ def _head(minutes: float) -> str:
         f"- Beside it {peers}, in an environment of their own.\n"
         f"- It took {minutes:.0f} minutes.\n"
     )
-
-
-def _section(section: Section) -> str:
-    title, *about = _about(section.name)
-    lines = [f"## {title}", *about]
-    if not section.failure or section.output:
-        command = " ".join(["python -m", f"bench.{section.name}", *section.arguments])
-        lines.append(f"`{command}` took {section.seconds:.0f} s.")
-    if section.failure:
-        lines.append(f"**{section.failure}**")
-    if section.output.strip():
-        lines.append(section.output.strip())
-    return "\n\n".join(lines) + "\n"
 
 
 def _about(name: str) -> list[str]:

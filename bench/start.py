@@ -118,7 +118,7 @@ def _write_history(database_url: str, session_id: str) -> None:
 def main() -> None:
     """Measure and print."""
     rounds = rounds_of(__doc__ or "")
-    cold = [cold_start_s() for _ in range(min(rounds, 3))]
+    cold = [cold_start_s() for _ in range(rounds)]
     wakes = wakes_ms(rounds)
     table(
         "Starting",

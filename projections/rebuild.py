@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 BATCH_EVENTS = 2_000  # in one transaction
 BATCHES_AHEAD = 2  # read and decoded while others are written
 NOT_YET_S = 1.0  # between tries where an embedder does not answer
+LOCK_TRIES = 20  # one that has just ended or was killed may hold its lock for a moment yet
+LOCK_TRY_S = 0.1
 ALIGN_S = 0.05  # between looks whether all shards stand at one position
 ALIGN_PATIENCE_S = 60.0  # then there is no projector, or it waits for something
 DELETE_ROWS = 20_000  # of old versions, in one transaction
@@ -195,6 +198,17 @@ class Rebuild:
         curs.execute("DELETE FROM lorewire_rebuilds WHERE view = %s", (self.view,))
 
 
+def _is_locked(conn: psycopg.Connection[Any], view: str) -> bool:
+    """Whether the rebuild of a view is this connection's alone now."""
+    for attempt in range(LOCK_TRIES):
+        if attempt:
+            time.sleep(LOCK_TRY_S)
+        row = conn.execute(_LOCK_REBUILD, (view,)).fetchone()
+        if row is not None and row[0]:
+            return True
+    return False
+
+
 @contextmanager
 def begun(
     log: Log, projection: Projection, *, restart: bool = False, is_scratch: bool = False
@@ -208,8 +222,7 @@ def begun(
     """
     name = projection.name
     with psycopg.connect(log.database_url, autocommit=True) as conn:
-        row = conn.execute(_LOCK_REBUILD, (name,)).fetchone()
-        if row is None or not row[0]:
+        if not _is_locked(conn, name):
             raise RebuildError(f"Another process is rebuilding {name}. Wait for it, or stop it.")
         made_with = getattr(projection, "made_with", None)
         with log.recorder.datastore.transaction(commit=True) as curs:

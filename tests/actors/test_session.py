@@ -164,7 +164,11 @@ async def test_another_writer_of_the_session_is_noticed_and_the_command_decided_
     status = await socket.ask("get_status")
 
     assert status["data"]["title"] == "Elsewhere"
+    assert status["data"]["position"] == await asyncio.to_thread(log.session_head, session_id)
     assert await versions(server, session_id) == [1, 2, 3, 4, 5]
+    stored = [m for m in socket.seen[1:] if "position" in m]
+    assert [m["type"] for m in stored] == ["session_updated", "query_received", "query_response"]
+    assert stored == sorted(stored, key=lambda m: int(m["position"]))
 
 
 async def test_waiting_queries_are_run_after_a_restart(migrated_database_url: str) -> None:

@@ -98,8 +98,9 @@ async def test_the_whole_program_survives_being_killed_in_mid_turn(data_dir: Pat
 
         # A turn with the real model, which both see as it streams.
         await ada.send("query", {"message": "Captain Sara Holt owns the Silver Horn."}, id="q1")
-        reply = await ada.until("query_response", partial=False)
-        await bob.until("query_response", partial=False)
+        reply, _ = await asyncio.gather(  # one who does not read does not answer pings either
+            *(socket.until("query_response", partial=False) for socket in (ada, bob))
+        )
         for socket in (ada, bob):
             pieces = [m for m in socket.seen if m["data"].get("partial")]
             assert "".join(m["data"]["message"] for m in pieces) == reply["data"]["message"]
