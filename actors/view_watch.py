@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from uuid import UUID
 
 import psycopg
@@ -20,6 +21,7 @@ Views = dict[str, MemoryView | GraphView]
 CHANNEL = "lorewire_views"  # notified by the projector, in the transaction that moves a view
 POLL_S = 1.0  # a NOTIFY may be missed: it only makes us look earlier
 RECONNECT_S = 1.0
+MAX_REST_S = 0.05  # between looks
 
 
 async def watch_views(
@@ -40,6 +42,7 @@ async def watch_views(
             ) as listener:
                 await listener.execute(f"LISTEN {CHANNEL}")
                 while not task.cancelling():
+                    began = time.monotonic()
                     positions = await read_positions(pool)
                     if not told:
                         told.update({view: positions.views[view] for view in views})
@@ -47,6 +50,8 @@ async def watch_views(
                         _tell_all(directory, told)
                     _look_for_rebuilds(directory, views, positions, generations)
                     await _look(directory, views, positions, told)
+                    # As long a rest as it took, so that a busy server looks less often.
+                    await asyncio.sleep(min(time.monotonic() - began, MAX_REST_S))
                     async for _ in listener.notifies(timeout=POLL_S, stop_after=1):
                         pass
         except (psycopg.Error, OSError) as error:

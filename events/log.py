@@ -140,6 +140,14 @@ class Log(Application[UUID]):
         except MapperDeserialisationError:
             return cast(AggregateType, self._load_without_snapshot(stream_id))
 
+    def catch_up(self, aggregate: SessionAggregate) -> None:
+        """Bring a loaded aggregate to where it is now, by the events that it has not seen.
+
+        Where this raises, the aggregate is of no use any more.
+        """
+        for event in self.events.get(aggregate.id, gt=aggregate.version):
+            event.mutate(aggregate)  # type: ignore[attr-defined]
+
     def put_snapshot(self, snapshot: Snapshot) -> None:
         """Keep an aggregate as it was taken, so that loading it stays short."""
         assert self.snapshots is not None

@@ -189,11 +189,21 @@ def _view_pool(database_url: str) -> AsyncConnectionPool:
         max_size=VIEW_POOL_SIZE,
         timeout=VIEW_TIMEOUT_S,
         reconnect_timeout=VIEW_TIMEOUT_S,  # then the next reader tries anew
+        configure=_prefer_indexes,
         check=_check_idle,
         reset=_note_use,
         kwargs={"autocommit": True, "connect_timeout": 2},
         open=False,
     )
+
+
+async def _prefer_indexes(conn: psycopg.AsyncConnection[Any]) -> None:
+    """Every reader wants some rows of one session, for which there is an index.
+
+    The planner does not know how many rows there are of which session, least of all while tables
+    grow: it would rather look through a whole table for one row that it believes to be frequent.
+    """
+    await conn.execute("SET enable_seqscan = off")
 
 
 async def _note_use(conn: psycopg.AsyncConnection[Any]) -> None:

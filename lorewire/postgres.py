@@ -39,6 +39,8 @@ START_ERRORS = (  # what the package raises, and what a database says that can't
 CONFIGURATION = """
 # Lorewire: whoever can open the socket is trusted, so nobody else may, wherever it lies.
 unix_socket_permissions = 0700
+# Lorewire: the planner takes a wrong index of a view that has grown since it looked last.
+autovacuum_naptime = 10s
 """
 
 

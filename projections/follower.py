@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -26,6 +27,7 @@ from projections.window import LogWindow
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_EVENTS = 1000  # one transaction an event is 300 events/s, one for 1,000 is fast enough
+MAX_REST_S = 0.05  # between batches that are not full
 POLL_S = 1.0  # wake-ups can be missed
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 5.0  # a database that is back is found again within this
@@ -160,8 +162,9 @@ class Follower(threading.Thread):
     def run(self) -> None:
         """Follow, whatever the database and the events do."""
         while not self._stop_asked.is_set():
+            began = time.monotonic()
             try:
-                has_more = self._follow_once()
+                moved = self._follow_once()
             except ShardsChangedError as error:
                 logger.info("%s ends: %s", self.name, error)
                 return
@@ -180,18 +183,22 @@ class Follower(threading.Thread):
                 self.failures = 0
                 if self._is_done():
                     return
-                if not has_more:
+                if not moved:
                     self._wake.wait(POLL_S)
+                elif moved < MAX_BATCH_EVENTS:
+                    # It has caught up. As long a rest as the work was: what comes meanwhile shares
+                    # a transaction, and a busy machine has more to spare for those who talk.
+                    self._stop_asked.wait(min(time.monotonic() - began, MAX_REST_S))
 
     def _is_done(self) -> bool:
         return self._upto is not None and (self._position or 0) >= self._upto
 
-    def _follow_once(self) -> bool:
-        """Handle one batch; False where there was nothing new."""
+    def _follow_once(self) -> int:
+        """Handle one batch; by how many positions that went on, 0 where there was nothing new."""
         if self._position is None:
             self._position = shard_position(self._log, self._work.name, self._work.shard)
         if self._is_done():
-            return False
+            return 0
         self._wake.clear()  # before the read: what is appended after it sets the flag again
         batch = self._window.read(after=self._position, limit=MAX_BATCH_EVENTS)
         upto = batch.upto if self._upto is None else min(batch.upto, self._upto)
@@ -201,7 +208,7 @@ class Follower(threading.Thread):
                 break
             if isinstance(item, Unreadable):
                 if readable and not self._advance(readable, readable[-1].position):
-                    return True
+                    return batch.upto - batch.after
                 readable = []
                 # Its bytes will not change: only another release may read it, and that by a retry.
                 self._set_aside(item, item.error, tries=1)
@@ -209,7 +216,7 @@ class Follower(threading.Thread):
                 readable.append(item)
         if upto > self._position:
             self._advance(readable, upto)
-        return batch.upto > batch.after
+        return batch.upto - batch.after
 
     def _advance(self, recorded: Sequence[Recorded], upto: int) -> bool:
         """Have the work done; False where it ended elsewhere, and what follows has to be read."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from projections import positions
@@ -40,7 +41,6 @@ from projections.graph_queries import (
     NEWEST_FIRST,
     OBJECT,
     OF_SESSION,
-    OLDEST_FIRST,
     STANDS,
     SUBJECT,
     TOUCHING,
@@ -52,6 +52,7 @@ from projections.graph_queries import (
     read_edges,
     read_moment,
     read_names,
+    read_newest_facts,
     read_part,
     read_touched,
     read_update_type,
@@ -166,7 +167,7 @@ class GraphView:
 
     async def moved_since(self, position: int) -> dict[UUID, int]:
         """The sessions whose statements changed after a position, and where each changed last."""
-        async with snapshot(self._pool) as curs:
+        async with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as curs:
             await curs.execute(
                 "SELECT session_id, position FROM graph_sessions"
                 f" WHERE version = {LIVE_VERSION.format(positions.GRAPH)} AND position > %s",
@@ -275,7 +276,10 @@ class GraphView:
         return EntityPage(entities, total, view.position)
 
     async def neighbourhood(self, session_id: UUID, text: str, *, limit: int) -> Neighbourhood:
-        """Facts about the entities whose names the text contains, newest first.
+        """Facts about the entities whose names the text contains, the newest stated first.
+
+        Of each entity, those that its newest RECENT_STATEMENTS state: so it costs the same however
+        much is known.
 
         Pairs of a statement's id and a sentence, as ("...:3", "Kira is a ranger"). Whoever looks as
         of the position that comes with them finds them in the same words.
@@ -294,18 +298,9 @@ class GraphView:
             }
             if not named:
                 return Neighbourhood([], view.position)
-            await curs.execute(
-                f"SELECT * FROM ("
-                "  SELECT DISTINCT ON (subject_id, predicate, object_id) *,"
-                f"  {SUBJECT} AS subject, {OBJECT} AS object"
-                f" FROM graph_statements WHERE {IS_DRAWN}"
-                "   AND (subject_id = ANY(%(named)s) OR object_id = ANY(%(named)s))"
-                f" ORDER BY subject_id, predicate, object_id, {OLDEST_FIRST}"
-                f") AS facts ORDER BY {NEWEST_FIRST} LIMIT %(limit)s",
-                looked_at | {"named": list(named), "limit": limit},
-            )
-            facts = [
-                (row["statement_id"], sentence(row["subject"], row["predicate"], row["object"]))
-                for row in await curs.fetchall()
-            ]
+            rows = await read_newest_facts(curs, looked_at, list(named), limit)
+        facts = [
+            (row["statement_id"], sentence(row["subject"], row["predicate"], row["object"]))
+            for row in rows
+        ]
         return Neighbourhood(facts, view.position)

@@ -12,6 +12,7 @@ from projections.graph_building import ACCOUNT_FIELDS, edges_of, nodes_of
 from projections.graph_parts import Edge, Moment, Node, UnknownEntityError, UpdateType
 from projections.positions import ViewAt, view_at
 
+RECENT_STATEMENTS = 200  # about an entity: what recall looks at
 FETCHED_AT_ONCE = 500  # rows, which take some milliseconds to decode
 
 Row = dict[str, Any]
@@ -44,6 +45,29 @@ EDGE_COLUMNS = (
     " confidence, valid_from, valid_to, source_position, position, number, learned_at"
 )
 ACCOUNT_COLUMNS = ", ".join([*ACCOUNT_FIELDS, "number"])
+# Of those that state a fact, the one that is drawn.
+FIRST_OF_FACT = (
+    f"(SELECT {{}} FROM graph_statements WHERE {IS_DRAWN} AND subject_id = fact.subject_id"
+    " AND predicate = fact.predicate AND object_id = fact.object_id"
+    f" ORDER BY {OLDEST_FIRST} LIMIT 1)"
+)
+_ABOUT = (
+    f"(SELECT subject_id, predicate, object_id, {OLDEST_FIRST} FROM graph_statements"
+    f" WHERE {IS_DRAWN} AND {{}} = named.entity_id ORDER BY {NEWEST_FIRST} LIMIT %(recent)s)"
+)
+_NEWEST_FACTS = f"""
+    WITH fact AS (
+        SELECT subject_id, predicate, object_id, max(ARRAY[position, number]) AS stated_last
+        FROM unnest(%(named)s::text[]) AS named (entity_id),
+            LATERAL ({_ABOUT.format("subject_id")} UNION ALL {_ABOUT.format("object_id")}) AS about
+        GROUP BY subject_id, predicate, object_id ORDER BY stated_last DESC LIMIT %(limit)s
+    )
+    SELECT first.statement_id, fact.predicate,
+        {NAME_OF.format("fact.subject_id")} AS subject,
+        {NAME_OF.format("fact.object_id")} AS object
+    FROM fact, LATERAL {FIRST_OF_FACT.format("statement_id")} AS first
+    ORDER BY fact.stated_last DESC
+"""
 TOUCHING = "AND (subject_id = ANY(%(entities)s) OR object_id = ANY(%(entities)s))"
 BETWEEN = "AND subject_id = ANY(%(entities)s) AND object_id = ANY(%(entities)s)"
 
@@ -77,6 +101,16 @@ async def read_edges(curs: Cursor, looked_at: dict[str, Any], more: str = "") ->
     return await fetch_all(curs)
 
 
+async def read_newest_facts(
+    curs: Cursor, looked_at: dict[str, Any], named: list[str], limit: int
+) -> list[Row]:
+    """The facts about these entities that were stated last, with names; the newest first."""
+    await curs.execute(
+        _NEWEST_FACTS, looked_at | {"named": named, "recent": RECENT_STATEMENTS, "limit": limit}
+    )
+    return await curs.fetchall()
+
+
 async def read_names(curs: Cursor, looked_at: dict[str, Any], more: str = "") -> list[Row]:
     """What entities are called, and their types, what comes first first."""
     await curs.execute(
@@ -108,7 +142,8 @@ async def walk(curs: Cursor, looked_at: dict[str, Any], entity: str, depth: int)
     outermost = reached
     for _ in range(depth):
         await curs.execute(
-            f"SELECT subject_id, object_id FROM graph_statements WHERE {IS_DRAWN} {TOUCHING}",
+            "SELECT DISTINCT subject_id, object_id FROM graph_statements"
+            f" WHERE {IS_DRAWN} {TOUCHING}",
             looked_at | {"entities": list(outermost)},
         )
         rows = await fetch_all(curs)
@@ -124,8 +159,11 @@ async def read_touched(
 ) -> tuple[dict[str, list[str]], list[str]]:
     """What may differ between two positions: facts (as columns of their parts), and entities."""
     await curs.execute(
-        "SELECT DISTINCT subject_id, predicate, object_id FROM graph_statements"
-        f" WHERE {OF_SESSION} AND {CHANGED}",
+        " UNION ".join(
+            "SELECT subject_id, predicate, object_id FROM graph_statements"
+            f" WHERE {OF_SESSION} AND {changed}"
+            for changed in (BEGAN, ENDED)
+        ),
         between,
     )
     rows = await fetch_all(curs)
@@ -166,17 +204,20 @@ async def read_part(
 ) -> tuple[dict[str, Node], dict[str, Edge]]:
     """Those of the facts and entities that are drawn as of a position, by id."""
     looked_at = looked_at | {"entities": entities, **facts}
-    edge_rows = await read_edges(
-        curs,
-        looked_at,
-        "AND (subject_id, predicate, object_id) IN (SELECT * FROM unnest("
-        "%(subjects)s::text[], %(predicates)s::text[], %(objects)s::text[]))",
-    )
-    name_rows = await read_names(curs, looked_at, "AND entity_id = ANY(%(entities)s)")
     await curs.execute(
-        "SELECT entity_id FROM unnest(%(entities)s::text[]) AS touched (entity_id) WHERE"
-        f" EXISTS (SELECT FROM graph_statements WHERE {IS_DRAWN} AND subject_id = entity_id) OR"
-        f" EXISTS (SELECT FROM graph_statements WHERE {IS_DRAWN} AND object_id = entity_id)",
+        "SELECT first.* FROM"
+        " unnest(%(subjects)s::text[], %(predicates)s::text[], %(objects)s::text[])"
+        " AS fact (subject_id, predicate, object_id),"
+        f" LATERAL {FIRST_OF_FACT.format(EDGE_COLUMNS)} AS first",
+        looked_at,
+    )
+    edge_rows = await fetch_all(curs)
+    name_rows = await read_names(curs, looked_at, "AND entity_id = ANY(%(entities)s)")
+    # Not EXISTS, for which all statements may be hashed.
+    is_drawn = f"(SELECT true FROM graph_statements WHERE {IS_DRAWN} AND {{}} = entity_id LIMIT 1)"
+    await curs.execute(
+        "SELECT entity_id FROM unnest(%(entities)s::text[]) AS touched (entity_id)"
+        f" WHERE {is_drawn.format('subject_id')} OR {is_drawn.format('object_id')}",
         looked_at,
     )
     drawn = {row["entity_id"] for row in await curs.fetchall()}

@@ -98,6 +98,7 @@ class LearningPolicy:
         self._counts = CallCounts()
         self._report = CallReport(log, self._counts, self.name, shard)
         self._sessions: OrderedDict[UUID, SessionKnowledge] = OrderedDict()
+        self._talks: OrderedDict[UUID, Session] = OrderedDict()
         self._readings: dict[int, Future[Reading]] = {}  # by position, until they are stored
         self._others_start: int | None = None  # where the other follower was when this one began
 
@@ -186,7 +187,7 @@ class LearningPolicy:
         self, turns: Iterable[tuple[Recorded, TurnText]]
     ) -> Sequence[tuple[Recorded, TurnText]]:
         prepared = list(turns)
-        if self._reader is not None and len(prepared) > 1:
+        if self._reader is not None and prepared:
             self._reader.prepare([turn for _, turn in prepared])
         return prepared
 
@@ -219,7 +220,7 @@ class LearningPolicy:
             return None
         if not self._is_wanted and one.position > (self._others_start or 0):
             return None  # without a look at the session
-        session = self._log.load(Session, event.session_id)
+        session = self._talk(event.session_id)
         if session is None or session.is_deleted or not session.config.enable_graph:
             return None
         domain = self._domains.get(session.config.domain)
@@ -335,6 +336,19 @@ class LearningPolicy:
                 self._sessions[session_id] = session
                 self._take_snapshot(session.knowledge)
                 return
+
+    def _talk(self, session_id: UUID) -> Session | None:
+        """A session as it is now, of which only the newest events are read where it is at hand."""
+        session = self._talks.pop(session_id, None)
+        if session is None:
+            session = self._log.load(Session, session_id)
+        else:
+            self._log.catch_up(session)
+        if session is not None:
+            self._talks[session_id] = session
+            if len(self._talks) > MAX_SESSIONS:
+                self._talks.popitem(last=False)
+        return session
 
     def _session(self, session_id: UUID) -> SessionKnowledge:
         """What is at hand of a session, loaded where it is not."""

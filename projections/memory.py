@@ -93,11 +93,13 @@ _IS_LIVE = f"version = {LIVE_VERSION.format(positions.MEMORY)}"
 _OLDEST_FIRST = "position, length(entry_id), entry_id"
 _NEWEST_FIRST = "position DESC, length(entry_id) DESC, entry_id DESC"
 
-# What events give again replaces what they gave before.
+# What events give again replaces what they gave before. By position, too, so that every index that
+# may be chosen finds the one row, and none walks through the session.
 _DELETE = """
     DELETE FROM memory_entries AS old
-    USING unnest(%s::uuid[], %s::text[]) AS new (session_id, entry_id)
+    USING unnest(%s::uuid[], %s::text[], %s::bigint[]) AS new (session_id, entry_id, position)
     WHERE old.version = %s AND old.session_id = new.session_id AND old.entry_id = new.entry_id
+        AND old.position = new.position
 """
 _COPY = (
     f"COPY memory_entries (version, session_id, {_COLUMNS}, passages, stems, embedding) FROM STDIN"
@@ -166,7 +168,8 @@ class MemoryProjection:
             for entry, spans in zip(said.values(), passages, strict=True)
         ]
         embeddings = self._embed(curs, texts, version)
-        curs.execute(_DELETE, ([k for k, _ in said], [k for _, k in said], version), prepare=True)
+        keys = [k for k, _ in said], [k for _, k in said], [e.position for e in said.values()]
+        curs.execute(_DELETE, (*keys, version), prepare=True)
         with curs.copy(_COPY) as copy:
             for (session_id, _), entry, spans, parts, embedding in zip(
                 said, said.values(), passages, texts, embeddings, strict=True

@@ -40,6 +40,21 @@ def test_a_session_is_loaded_as_it_was_saved(log: Log) -> None:
     assert log.load(Session, uuid4()) is None
 
 
+def test_an_aggregate_that_was_loaded_is_brought_to_where_it_is_now(log: Log) -> None:
+    session = store_session(log)
+    loaded = log.load(Session, session.id)
+    assert loaded is not None
+    session.reconfigure(title="Moor", config=None, cause=Cause("ada"))
+    log.save(session)
+    assert loaded != session
+
+    log.catch_up(loaded)
+
+    assert loaded == session
+    log.catch_up(loaded)  # nothing is new
+    assert loaded == session
+
+
 def test_a_snapshot_that_can_not_be_read_is_passed_over(
     log: Log, migrated_database_url: str
 ) -> None:

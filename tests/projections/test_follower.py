@@ -13,6 +13,7 @@ from psycopg import Cursor, sql
 from psycopg.rows import DictRow
 
 from events.log import Log, Recorded
+from events.shards import WHOLE
 from projections.follower import RETRIES_S, Follower, NotYetError, Work, stored_position
 from projections.set_aside import read_set_aside
 from projections.updates import ViewUpdates
@@ -114,6 +115,39 @@ def test_a_follower_goes_on_where_another_has_stopped(
         until(lambda: stored_position(log, seen.name) == log.head())
 
     assert seen.positions(log) == in_log(scenario)
+
+
+def test_what_comes_while_a_follower_rests_is_done_together(
+    log: Log, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow:
+        """Takes a second for its first batch."""
+
+        name = f"slow{uuid4().hex}"
+        shard = WHOLE
+
+        def __init__(self) -> None:
+            self.batches: list[int] = []  # events
+
+        def advance(
+            self, after: int, recorded: Sequence[Recorded], upto: int | None = None
+        ) -> None:
+            if not self.batches:
+                time.sleep(1.0)
+            self.batches.append(len(recorded))
+
+    monkeypatch.setattr("projections.follower.MAX_REST_S", 60.0)
+    session_id = scenario.open()
+    slow = Slow()
+
+    with following(log, slow) as follower:
+        until(lambda: bool(slow.batches))
+        for number in range(3):
+            scenario.ask(session_id, f"{number}?")
+            follower.wake()
+        until(lambda: len(slow.batches) > 1)
+
+    assert slow.batches[1] == 3
 
 
 def test_the_position_moves_over_events_that_change_nothing(log: Log, scenario: Scenario) -> None:

@@ -299,7 +299,8 @@ async def test_what_is_known_of_the_entities_that_a_text_names(
 
     found = await view.neighbourhood(session_id, "Where does captain KIRA live?", limit=10)
 
-    assert found.facts == [("t:1", "Kira owns Ash"), ("t:0", "Kira lives in Aldermoor")]
+    # The newest stated first, each under the id of who stated it first.
+    assert found.facts == [("t:0", "Kira lives in Aldermoor"), ("t:1", "Kira owns Ash")]
     newest = await view.neighbourhood(session_id, "Where does kira live?", limit=1)
     assert newest.facts == found.facts[:1]
     assert (await view.neighbourhood(session_id, "Kirara? %_\\", limit=10)).facts == []

@@ -403,10 +403,30 @@ def test_turns_of_different_sessions_are_prepared_together(
 
     follow(log, policy(log, extractor))
 
-    assert extractor.prepared == [["Kira=ranger", "Yes.", "Tobin=smith", "Yes."]]
+    assert extractor.prepared == [
+        ["Kira=ranger", "Yes.", "Tobin=smith", "Yes."],
+        ["Kira=elf", "No."],
+    ]
     assert [asked[0] for asked in extractor.asked[::2]] == [
         "Kira=ranger",
         "Tobin=smith",
         "Kira=elf",
     ]
     assert "Kira" in extractor.knew[-1]
+
+
+def test_a_session_at_hand_is_known_as_it_is_now(
+    log: Log, scenario: Scenario, extractor: Words
+) -> None:
+    session_id = scenario.open()
+    work = policy(log, extractor)
+    scenario.say(session_id, "Kira=ranger", "Yes.")
+    follow(log, work)
+    without_graph = SessionConfig("dnd", enable_graph=False)
+    scenario.change(session_id).reconfigure(title=None, config=without_graph, cause=ADA)
+    scenario.save(session_id)
+    scenario.say(session_id, "Kira=elf", "No.")
+
+    follow(log, work)
+
+    assert [asked[0] for asked in extractor.asked] == ["Kira=ranger", "Yes."]
