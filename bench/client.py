@@ -5,6 +5,7 @@
     python -m bench.client slow   PORT PATH READERS STOPPED QUERIES SERVER_PID
     python -m bench.client idle   PORT CONNECTIONS PATH [PATH ...]
     python -m bench.client turns  PORT SECONDS PATH [PATH ...]
+    python -m bench.client commands PORT SECONDS PATH [PATH ...]
 
 Runs in the environment of the peers. Prints one JSON object; of `ping` and `fanout` it has a list
 for each server, which take turns, and all of which have their connections from the start.
@@ -34,7 +35,8 @@ PING = orjson.dumps(
 )
 CONNECTS_AT_ONCE = 64
 SETTLE_S = 0.1  # until the last pongs are there
-LARGE_CHARS = 20_000
+LARGE_CHARS = 30_000
+HELD = "Wait: hold"  # no answer comes
 QUESTION = "What does the harbour watch know about Kira?"
 
 
@@ -84,7 +86,6 @@ class Talker(WSListener):
     """Asks the next query when the reply to the last one is there."""
 
     def __init__(self) -> None:
-        self.accept_s: list[float] = []
         self.turn_s: list[float] = []
         self.is_running = False
 
@@ -99,17 +100,74 @@ class Talker(WSListener):
         self.transport.send(WSMsgType.TEXT, orjson.dumps({"type": "query", "data": data}))
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Note when a query was accepted and answered."""
+        """Note when a query was answered."""
         if not self.is_running or frame.msg_type != WSMsgType.TEXT:
             return
         start = frame.get_payload_as_bytes()[:40]
-        if b'"query_received"' in start:
-            self.accept_s.append(time.perf_counter() - self._asked_at)
-        elif b'"query_response"' in start:
+        if b'"query_response"' in start:
             self.turn_s.append(time.perf_counter() - self._asked_at)
             self.ask()
         elif b'"error"' in start:
             raise RuntimeError(frame.get_payload_as_utf8_text())
+
+
+class Commander(WSListener):
+    """Asks, and takes the query back as soon as it is accepted, while the model is busy."""
+
+    def __init__(self) -> None:
+        self.accept_s: list[float] = []
+        self.is_running = False
+        self._running_turn: str | None = None  # which the model never answers
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Keep the connection."""
+        self.transport = transport
+
+    def begin(self) -> None:
+        """Have the model busy."""
+        self._query(HELD)
+
+    def end(self) -> None:
+        """Let it be free again."""
+        self._cancel(self._running_turn)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Each command follows the answer to the one before it."""
+        if frame.msg_type != WSMsgType.TEXT:
+            return
+        payload = frame.get_payload_as_bytes()
+        start = payload[:40]
+        if b'"query_received"' in start:
+            turn_id = orjson.loads(payload)["data"]["turn_id"]
+            if self._running_turn is None:
+                self._running_turn = turn_id
+            else:
+                self._note()
+                self._cancel(turn_id)
+        elif b'"cancel_response"' in start:
+            self._note()
+            if self.is_running:
+                self._query(QUESTION)
+        elif b'"error"' in start:
+            raise RuntimeError(frame.get_payload_as_utf8_text())
+
+    def go(self) -> None:
+        """The first command."""
+        self.is_running = True
+        self._query(QUESTION)
+
+    def _note(self) -> None:
+        self.accept_s.append(time.perf_counter() - self._asked_at)
+
+    def _query(self, message: str) -> None:
+        self._send("query", {"message": message, "stream": False})
+
+    def _cancel(self, turn_id: str | None) -> None:
+        self._send("cancel", {"turn_id": turn_id})
+
+    def _send(self, type_: str, data: dict[str, Any]) -> None:
+        self._asked_at = time.perf_counter()
+        self.transport.send(WSMsgType.TEXT, orjson.dumps({"type": type_, "data": data}))
 
 
 async def _connect(factory: Any, port: int, paths: Sequence[str]) -> list[Any]:
@@ -264,24 +322,48 @@ async def turns(port: int, seconds: float, paths: Sequence[str]) -> dict[str, An
         talker.is_running = True
         talker.ask()
     await asyncio.sleep(seconds / 4)  # until it runs evenly
-    before = [(len(talker.turn_s), len(talker.accept_s)) for talker in talkers]
+    before = [len(talker.turn_s) for talker in talkers]
     started = time.perf_counter()
     await asyncio.sleep(seconds)
     elapsed_s = time.perf_counter() - started
-    turn_s = [t for talker, (n, _) in zip(talkers, before, strict=True) for t in talker.turn_s[n:]]
-    accept_s = [
-        t for talker, (_, n) in zip(talkers, before, strict=True) for t in talker.accept_s[n:]
-    ]
+    turn_s = sorted(t for talker, n in zip(talkers, before, strict=True) for t in talker.turn_s[n:])
     for talker in talkers:
         talker.is_running = False
-    turn_s.sort()
-    accept_s.sort()
     return {
         "turns_per_s": len(turn_s) / elapsed_s,
         "turn_p50_ms": _percentile(turn_s, 50) * 1e3,
         "turn_p99_ms": _percentile(turn_s, 99) * 1e3,
-        "accept_p50_ms": _percentile(accept_s, 50) * 1e3,
-        "accept_p99_ms": _percentile(accept_s, 99) * 1e3,
+    }
+
+
+async def commands(port: int, seconds: float, paths: Sequence[str]) -> dict[str, Any]:
+    """Durable commands, one after the other on each connection, while the model is busy."""
+    commanders = await _connect(Commander, port, paths)
+    for commander in commanders:
+        commander.begin()
+    await asyncio.sleep(0.5)
+    for commander in commanders:
+        commander.go()
+    await asyncio.sleep(seconds / 4)  # until it runs evenly
+    before = [len(commander.accept_s) for commander in commanders]
+    started = time.perf_counter()
+    await asyncio.sleep(seconds)
+    elapsed_s = time.perf_counter() - started
+    accept_s = sorted(
+        time_s
+        for commander, n in zip(commanders, before, strict=True)
+        for time_s in commander.accept_s[n:]
+    )
+    for commander in commanders:
+        commander.is_running = False
+    await asyncio.sleep(0.3)
+    for commander in commanders:
+        commander.end()
+    await asyncio.sleep(0.3)
+    return {
+        "commands_per_s": len(accept_s) / elapsed_s,
+        "p50_ms": _percentile(accept_s, 50) * 1e3,
+        "p99_ms": _percentile(accept_s, 99) * 1e3,
     }
 
 
@@ -300,6 +382,8 @@ async def main(mode: str, *arguments: str) -> Any:
             return await slow(int(port), path, int(readers), int(stopped), int(queries), int(pid))
         case "idle", (port, connections, *paths):
             return await idle(int(port), int(connections), paths)
+        case "commands", (port, seconds, *paths):
+            return await commands(int(port), float(seconds), paths)
         case "turns", (port, seconds, *paths):
             return await turns(int(port), float(seconds), paths)
     raise SystemExit(__doc__)

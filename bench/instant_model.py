@@ -3,7 +3,7 @@
     python -m bench.instant_model PORT
 
 Speaks enough of OpenAI's chat completions. A reply has twelve words in four pieces; where the last
-message says "pieces=N", it has N pieces.
+message says "pieces=N", it has N pieces, and where that says "hold", no reply comes.
 """
 
 import asyncio
@@ -35,7 +35,12 @@ class Connection(asyncio.Protocol):
             if len(self._data) < total:
                 return
             body, self._data = self._data[end + 4 : total], self._data[total:]
-            self._transport.write(_answer(body))
+            if not _is_held(body):
+                self._transport.write(_answer(body))
+
+
+def _is_held(body: bytes) -> bool:
+    return b"hold" in body and orjson.loads(body)["messages"][-1]["content"].endswith("hold")
 
 
 def _answer(body: bytes) -> bytes:

@@ -36,8 +36,9 @@ class Peers:
         """Fill them. Takes a minute and more with a million entries."""
         self._embedder = embedder
         self._conn = psycopg.connect(database_url, autocommit=True)
+        self._conn.execute("SET maintenance_work_mem = '1GB'")  # to be done sooner
         self._conn.execute(
-            "CREATE TABLE peer_words AS SELECT session_id, position,"
+            "CREATE UNLOGGED TABLE peer_words AS SELECT session_id, position,"
             " to_tsvector('simple', text) AS words FROM memory_entries"
         )
         self._conn.execute("CREATE INDEX ON peer_words USING gin (words)")
@@ -53,7 +54,7 @@ class Peers:
     def _fill_vectors(self, sessions: Sequence[UUID], embedder: Embedder) -> None:
         self._conn.execute("CREATE EXTENSION vector")
         self._conn.execute(
-            "CREATE TABLE peer_vectors (session_id uuid, position bigint,"
+            "CREATE UNLOGGED TABLE peer_vectors (session_id uuid, position bigint,"
             f" embedding vector({embedder.dimensions}))"
         )
         for session_id in sessions:

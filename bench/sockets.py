@@ -47,8 +47,8 @@ UNLIMITED: Mapping[str, int] = {
     "queries_per_s": 1_000_000,
 }
 READERS = 100
-STOPPED = 1_000
-SLOW_QUERIES = 80  # of 20 kB: those who have stopped are closed on the way
+STOPPED = 500
+SLOW_QUERIES = 50  # of 30 kB: those who have stopped are closed on the way
 
 
 @dataclass(frozen=True)

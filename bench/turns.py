@@ -2,16 +2,24 @@
 
     python -m bench.turns [--rounds 5]
 
-A model that answers at once. Every server has both cores: Lorewire's projector and PostgreSQL work
-beside its web process, as they do in production.
+Commands are queries that wait because the model is busy, each taken back as soon as it is accepted:
+both are committed before they are answered. The ceiling is one psycopg writer that stores events of
+the same size, in batches as large as the server's were.
+
+Whole turns have a model that answers at once. Every server has both cores: Lorewire's projector and
+PostgreSQL work beside its web process, as they do in production. A turn of Lorewire is recalled
+for, found by search and read into the graph; with nothing learned, it has no graph. The others
+store the messages, and show the model the last ones.
 """
 
 import json
 import subprocess
+import sys
 import time
 import urllib.request
 from collections import defaultdict
 from contextlib import ExitStack
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -35,84 +43,135 @@ from bench.common import (
 from bench.sockets import UNLIMITED, session_path
 from lorewire.database import migrate
 
-SECONDS = 4.0
+SECONDS = 2.0
+WRITER_SECONDS = 0.6
+SESSIONS_OF_COMMANDS = (1, 16, 256)
+SESSIONS_OF_TURNS = (1, 64)
+COMMAND_FIGURES = ("commands_per_s", "p50_ms", "p99_ms", "batch")
+LOREWIRE = "Lorewire"
 STATE = b'{"text":"' + b"x" * 380 + b'"}'  # what an event of a conversation has, in bytes
 
 
 def commands(rounds: int, database_url: str, port: int) -> None:
-    """Queries accepted and replies stored, and what one writer could do with the same events."""
-    database_url = _new_database(database_url, "ceiling")
-    migrate(database_url)
+    """Commands of clients that are committed before they are answered."""
     figures: dict[int, list[dict[str, float]]] = defaultdict(list)
-    for sessions in (1, 16, 256):
+    for sessions in SESSIONS_OF_COMMANDS:
         paths = [session_path(open_session(port)) for _ in range(sessions)]
         for _ in range(rounds):
-            before, batches_before = committed(port)
-            measured = client("turns", port, SECONDS, *paths)
-            after, batches_after = committed(port)
-            batch = max(1, round((after - before) / max(1, batches_after - batches_before)))
-            # The load runs for a quarter longer than it is measured.
-            measured["events_per_s"] = (after - before) / (SECONDS * 1.25)
-            measured["batch"] = batch
-            measured["ceiling"] = writer(database_url, batch)
-            measured["one_each"] = writer(database_url, 1)
-            figures[sessions].append(measured)
-    rows = [
-        (
-            sessions,
-            median([one["turns_per_s"] for one in measured]),
-            median([one["accept_p50_ms"] for one in measured]),
-            median([one["accept_p99_ms"] for one in measured]),
-            median([one["events_per_s"] for one in measured]),
-            median([one["batch"] for one in measured]),
-            ratio([m["events_per_s"] for m in measured], [m["ceiling"] for m in measured]),
-            ratio([m["events_per_s"] for m in measured], [m["one_each"] for m in measured]),
-        )
-        for sessions, measured in figures.items()
-    ]
+            before = committed(port)
+            measured = client("commands", port, SECONDS, *paths)
+            figures[sessions].append(measured | against_one_writer(database_url, before, port))
     table(
-        "Durable commands",
+        "Durable commands over the socket, while the model is busy",
         (
-            *("sessions", "queries accepted per s", "accept p50 ms", "accept p99 ms"),
-            *("events stored per s", "events a commit", "of one writer in equal batches"),
-            "of one transaction each",
+            *("sessions", "commands per s", "p50 ms", "p99 ms", "events a commit"),
+            *("of one writer in equal batches", "of one transaction each"),
         ),
-        rows,
+        [
+            (
+                sessions,
+                *(median([one[name] for one in measured]) for name in COMMAND_FIGURES),
+                ratio([m["commands_per_s"] for m in measured], [m["ceiling"] for m in measured]),
+                ratio([m["commands_per_s"] for m in measured], [m["one_each"] for m in measured]),
+            )
+            for sessions, measured in figures.items()
+        ],
     )
+
+
+def appends(rounds: int, database_url: str) -> None:
+    """Commands without a socket: an aggregate decides, the journal commits."""
+    figures: dict[int, list[dict[str, float]]] = defaultdict(list)
+    for writers in SESSIONS_OF_COMMANDS:
+        for _ in range(rounds):
+            done = subprocess.run(
+                [sys.executable, "-m", "bench.appends", database_url, str(writers), str(SECONDS)],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                check=True,
+            )
+            measured: dict[str, float] = json.loads(done.stdout)
+            measured["ceiling"] = writer(database_url, max(1, round(measured["batch"])))
+            measured["one_each"] = writer(database_url, 1)
+            figures[writers].append(measured)
+    table(
+        "Durable commands without a socket: decided by an aggregate, committed by the journal",
+        (
+            *("sessions", "commands per s", "events a commit"),
+            *("of one writer in equal batches", "of one transaction each"),
+        ),
+        [
+            (
+                writers,
+                *(median([one[name] for one in measured]) for name in ("per_s", "batch")),
+                ratio([m["per_s"] for m in measured], [m["ceiling"] for m in measured]),
+                ratio([m["per_s"] for m in measured], [m["one_each"] for m in measured]),
+            )
+            for writers, measured in figures.items()
+        ],
+    )
+
+
+def against_one_writer(
+    database_url: str, before: tuple[float, float], port: int
+) -> dict[str, float]:
+    """How many events the server had in a commit, and what one writer does with as many."""
+    events, batches = (now - then for now, then in zip(committed(port), before, strict=True))
+    batch = max(1, round(events / max(1, batches)))
+    return {
+        "batch": batch,
+        "ceiling": writer(database_url, batch),
+        "one_each": writer(database_url, 1),
+    }
 
 
 def committed(port: int) -> tuple[float, float]:
     """Events and commits of the server so far."""
+    figures = _metrics(port)
+    return (
+        figures["lorewire_events_committed_total"],
+        figures["lorewire_journal_batch_events_count"],
+    )
+
+
+def settle(port: int) -> None:
+    """Return when the projector has nothing left to do, so that it takes nothing from others."""
+    while any(lag for name, lag in _metrics(port).items() if name.startswith("lorewire_view_lag")):
+        time.sleep(0.1)
+
+
+def _metrics(port: int) -> dict[str, float]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         lines = answer.read().decode().splitlines()
-    figures = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    return (
-        float(figures["lorewire_events_committed_total"]),
-        float(figures["lorewire_journal_batch_events_count"]),
-    )
+    named = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(figure) for name, figure in named}
 
 
 def writer(database_url: str, batch: int) -> float:
     """Events a second that one psycopg writer stores through the log's own function."""
-    stored = 0
+    commits = 0
     with psycopg.connect(database_url, autocommit=True) as conn:
+        _append(conn, batch)  # which prepares the statement
         started = time.perf_counter()
-        while time.perf_counter() - started < SECONDS / 4:
-            conn.execute(
-                "SELECT lorewire_append(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[],"
-                " %b::uuid[])",
-                (
-                    [uuid4() for _ in range(batch)],
-                    [1] * batch,
-                    ["Ceiling"] * batch,
-                    [STATE] * batch,
-                    [None] * batch,
-                ),
-                prepare=True,
-            )
-            stored += batch
+        while time.perf_counter() - started < WRITER_SECONDS:
+            _append(conn, batch)
+            commits += 1
         elapsed_s = time.perf_counter() - started
-    return stored / elapsed_s
+    return commits * batch / elapsed_s
+
+
+def _append(conn: psycopg.Connection[Any], events: int) -> None:
+    conn.execute(
+        "SELECT lorewire_append(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[], %b::uuid[])",
+        (
+            [uuid4() for _ in range(events)],
+            [1] * events,
+            ["Ceiling"] * events,
+            [STATE] * events,
+            [None] * events,
+        ),
+        prepare=True,
+    )
 
 
 def turns(rounds: int, database_url: str, model_url: str, port: int) -> None:
@@ -128,11 +187,15 @@ def turns(rounds: int, database_url: str, model_url: str, port: int) -> None:
                 core=None,
             )
         )
-        for sessions in (1, 16, 64):
+        for sessions in SESSIONS_OF_TURNS:
             ours = [session_path(open_session(port)) for _ in range(sessions)]
+            graphless = {"enable_graph": False}
+            plain = [session_path(open_session(port, config=graphless)) for _ in range(sessions)]
             for _ in range(rounds):
                 chats = [f"/chat/{uuid4()}" for _ in range(sessions)]
-                figures[sessions, "Lorewire"].append(client("turns", port, SECONDS, *ours))
+                for name, paths in ((LOREWIRE, ours), (f"{LOREWIRE}, nothing learned", plain)):
+                    figures[sessions, name].append(client("turns", port, SECONDS, *paths))
+                    settle(port)
                 figures[sessions, "FastAPI + SQLAlchemy"].append(
                     client("turns", chat_port, SECONDS, *chats)
                 )
@@ -146,7 +209,7 @@ def turns(rounds: int, database_url: str, model_url: str, port: int) -> None:
             median([one["turn_p50_ms"] for one in measured]),
             median([one["turn_p99_ms"] for one in measured]),
             ratio(
-                [one["turns_per_s"] for one in figures[sessions, "Lorewire"]],
+                [one["turns_per_s"] for one in figures[sessions, LOREWIRE]],
                 [one["turns_per_s"] for one in measured],
             ),
         )
@@ -186,10 +249,15 @@ def main() -> None:
     install_peers()
     with ExitStack() as stack:
         database_url = stack.enter_context(postgres())
+        ceiling_url = _new_database(database_url, "ceiling")
+        migrate(ceiling_url)
+        appends(rounds, ceiling_url)
         model_url = stack.enter_context(instant_model())
-        port, _ = stack.enter_context(lorewire(database_url, model_url, core=None, **UNLIMITED))
-        commands(rounds, database_url, port)
-        turns(rounds, database_url, model_url, port)
+        with lorewire(database_url, model_url, core=None, **UNLIMITED) as (port, _):
+            commands(rounds, ceiling_url, port)
+        turns_url = _new_database(database_url, "turns")  # where no commands are left to be read
+        with lorewire(turns_url, model_url, core=None, **UNLIMITED) as (port, _):
+            turns(rounds, database_url, model_url, port)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""Durable commands in one process: sessions decide, the journal commits.
+
+    python -m bench.appends DATABASE_URL SESSIONS SECONDS
+
+Prints one JSON object. Each session asks a query, waits until it is stored, takes it back, waits
+again, and so on.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from uuid import uuid4
+
+import uvloop
+
+from events.aggregate import Cause
+from events.journal import BATCH_EVENTS, Journal
+from events.log import Log
+from events.session import Session, SessionConfig
+
+MESSAGE = "x" * 200
+ADA = Cause("ada")
+TIMEOUT_S = 5.0
+
+
+async def main(database_url: str, sessions: int, seconds: float) -> dict[str, float]:
+    """Commands a second, and the events of a commit."""
+    log = Log(database_url)
+    journal = Journal(log, timeout_s=TIMEOUT_S)
+    deadline = time.perf_counter() + seconds
+
+    async def command() -> int:
+        session = Session.open(user_id="ada", title="t", config=SessionConfig("dnd"))
+        await journal.append(session.collect_events())
+        count = 0
+        while time.perf_counter() < deadline:
+            turn_id = uuid4()
+            session.ask_query(turn_id, MESSAGE, {}, stream=False, cause=ADA)
+            await journal.append(session.collect_events())
+            session.cancel_reply(turn_id, text="", cause=ADA)
+            await journal.append(session.collect_events())
+            count += 2
+        return count
+
+    counts = await asyncio.gather(*(command() for _ in range(sessions)))
+    journal.stop()
+    log.close()
+    return {"per_s": sum(counts) / seconds, "batch": _events_of_a_commit()}
+
+
+def _events_of_a_commit() -> float:
+    samples = {
+        sample.name.rpartition("_")[2]: sample.value
+        for metric in BATCH_EVENTS.collect()
+        for sample in metric.samples
+    }
+    return samples["sum"] / samples["count"]
+
+
+if __name__ == "__main__":
+    database_url, sessions, seconds = sys.argv[1:]
+    print(json.dumps(uvloop.run(main(database_url, int(sessions), float(seconds)))))
