@@ -21,7 +21,8 @@ Views = dict[str, MemoryView | GraphView]
 CHANNEL = "lorewire_views"  # notified by the projector, in the transaction that moves a view
 POLL_S = 1.0  # a NOTIFY may be missed: it only makes us look earlier
 RECONNECT_S = 1.0
-MAX_REST_S = 0.05  # between looks
+RESTS = 3.0  # so many times as long as a look took
+MAX_REST_S = 0.05
 
 
 async def watch_views(
@@ -50,8 +51,8 @@ async def watch_views(
                         _tell_all(directory, told)
                     _look_for_rebuilds(directory, views, positions, generations)
                     await _look(directory, views, positions, told)
-                    # As long a rest as it took, so that a busy server looks less often.
-                    await asyncio.sleep(min(time.monotonic() - began, MAX_REST_S))
+                    # What is notified meanwhile is one look: a busy server looks less often.
+                    await asyncio.sleep(min(RESTS * (time.monotonic() - began), MAX_REST_S))
                     async for _ in listener.notifies(timeout=POLL_S, stop_after=1):
                         pass
         except (psycopg.Error, OSError) as error:

@@ -27,7 +27,8 @@ from projections.window import LogWindow
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_EVENTS = 1000  # one transaction an event is 300 events/s, one for 1,000 is fast enough
-MAX_REST_S = 0.05  # between batches that are not full
+RESTS = 3.0  # so many times as long as a batch took, where it was not full
+MAX_REST_S = 0.05
 POLL_S = 1.0  # wake-ups can be missed
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 5.0  # a database that is back is found again within this
@@ -186,9 +187,9 @@ class Follower(threading.Thread):
                 if not moved:
                     self._wake.wait(POLL_S)
                 elif moved < MAX_BATCH_EVENTS:
-                    # It has caught up. As long a rest as the work was: what comes meanwhile shares
-                    # a transaction, and a busy machine has more to spare for those who talk.
-                    self._stop_asked.wait(min(time.monotonic() - began, MAX_REST_S))
+                    # It has caught up. What comes while it rests shares a transaction, and a busy
+                    # machine has more to spare for those who talk.
+                    self._stop_asked.wait(min(RESTS * (time.monotonic() - began), MAX_REST_S))
 
     def _is_done(self) -> bool:
         return self._upto is not None and (self._position or 0) >= self._upto

@@ -31,6 +31,7 @@ from projections.graph_parts import (
     Moment,
     Neighbourhood,
     Relationship,
+    UpdateType,
     sentence,
 )
 from projections.graph_queries import (
@@ -48,6 +49,7 @@ from projections.graph_queries import (
     fetch_all,
     find_entity,
     looking,
+    read_correction,
     read_counts,
     read_edges,
     read_moment,
@@ -55,7 +57,6 @@ from projections.graph_queries import (
     read_newest_facts,
     read_part,
     read_touched,
-    read_update_type,
     walk,
 )
 from projections.positions import LIVE_VERSION, view_at
@@ -141,8 +142,10 @@ class GraphView:
             upto = min(upto, view.position)
             before, now = looking(session_id, view, after), looking(session_id, view, upto)
             between = now | {"after": after}
-            facts, entities = await read_touched(curs, between)
-            update_type = await read_update_type(curs, between)
+            facts, entities, is_learned = await read_touched(curs, between)
+            update_type: UpdateType = "knowledge_extracted"
+            if not is_learned:
+                update_type = await read_correction(curs, between)
             old_nodes, old_edges = await read_part(curs, before, facts, entities)
             nodes, edges = await read_part(curs, now, facts, entities)
         return GraphChanges(

@@ -156,36 +156,35 @@ async def walk(curs: Cursor, looked_at: dict[str, Any], entity: str, depth: int)
 
 async def read_touched(
     curs: Cursor, between: dict[str, Any]
-) -> tuple[dict[str, list[str]], list[str]]:
-    """What may differ between two positions: facts (as columns of their parts), and entities."""
+) -> tuple[dict[str, list[str]], list[str], bool]:
+    """What may differ between two positions: facts (as columns of their parts), and entities.
+
+    And whether anything was learned between them.
+    """
     await curs.execute(
-        " UNION ".join(
-            "SELECT subject_id, predicate, object_id FROM graph_statements"
-            f" WHERE {OF_SESSION} AND {changed}"
-            for changed in (BEGAN, ENDED)
-        ),
+        "SELECT subject_id, predicate, object_id, from_position = position AS is_learned"
+        f" FROM graph_statements WHERE {OF_SESSION} AND {BEGAN}"
+        " UNION SELECT subject_id, predicate, object_id, false"
+        f" FROM graph_statements WHERE {OF_SESSION} AND {ENDED}",
         between,
     )
     rows = await fetch_all(curs)
-    facts = {
-        "subjects": [row["subject_id"] for row in rows],
-        "predicates": [row["predicate"] for row in rows],
-        "objects": [row["object_id"] for row in rows],
-    }
+    touched = {(row["subject_id"], row["predicate"], row["object_id"]) for row in rows}
+    subjects, predicates, objects = map(list, zip(*touched, strict=True)) if touched else ([],) * 3
     await curs.execute(
         f"SELECT DISTINCT entity_id FROM graph_names WHERE {OF_SESSION} AND {CHANGED}", between
     )
     named = [row["entity_id"] for row in await fetch_all(curs)]
-    return facts, list({*facts["subjects"], *facts["objects"], *named})
+    facts = {"subjects": subjects, "predicates": predicates, "objects": objects}
+    is_learned = any(row["is_learned"] for row in rows)
+    return facts, list({*subjects, *objects, *named}), is_learned
 
 
-async def read_update_type(curs: Cursor, between: dict[str, Any]) -> UpdateType:
-    """What happened between two positions. More than one thing may have."""
+async def read_correction(curs: Cursor, between: dict[str, Any]) -> UpdateType:
+    """What happened between two positions where nothing was learned; one thing of perhaps more."""
     merges = f"SELECT FROM graph_merges WHERE {OF_SESSION}"
     await curs.execute(
         "SELECT CASE"
-        f" WHEN EXISTS (SELECT FROM graph_statements WHERE {OF_SESSION} AND {BEGAN}"
-        "  AND from_position = position) THEN 'knowledge_extracted'"
         f" WHEN EXISTS ({merges} AND {BEGAN} AND made_by = 'person') THEN 'entities_merged'"
         f" WHEN EXISTS ({merges} AND {ENDED} AND ended_reason = 'split') THEN 'entities_split'"
         f" WHEN EXISTS (SELECT FROM graph_statements WHERE {OF_SESSION} AND {ENDED}"
@@ -213,14 +212,16 @@ async def read_part(
     )
     edge_rows = await fetch_all(curs)
     name_rows = await read_names(curs, looked_at, "AND entity_id = ANY(%(entities)s)")
-    # Not EXISTS, for which all statements may be hashed.
-    is_drawn = f"(SELECT true FROM graph_statements WHERE {IS_DRAWN} AND {{}} = entity_id LIMIT 1)"
-    await curs.execute(
-        "SELECT entity_id FROM unnest(%(entities)s::text[]) AS touched (entity_id)"
-        f" WHERE {is_drawn.format('subject_id')} OR {is_drawn.format('object_id')}",
-        looked_at,
-    )
-    drawn = {row["entity_id"] for row in await curs.fetchall()}
+    drawn = {id for row in edge_rows for id in (row["subject_id"], row["object_id"])}
+    if others := [entity for entity in entities if entity not in drawn]:
+        # Not EXISTS, for which all statements may be hashed.
+        has = f"(SELECT true FROM graph_statements WHERE {IS_DRAWN} AND {{}} = entity_id LIMIT 1)"
+        await curs.execute(
+            "SELECT entity_id FROM unnest(%(others)s::text[]) AS touched (entity_id)"
+            f" WHERE {has.format('subject_id')} OR {has.format('object_id')}",
+            looked_at | {"others": others},
+        )
+        drawn |= {row["entity_id"] for row in await curs.fetchall()}
     nodes = {node.id: node for node in nodes_of(name_rows)}
     edges = {edge.id: edge for edge in edges_of(edge_rows, nodes)}
     return {id: node for id, node in nodes.items() if id in drawn}, edges
