@@ -54,7 +54,7 @@ PARTS = (
         needs_what="Not run: its licence does not let us ship the file. Put LoCoMo's"
         " data/locomo10.json (https://github.com/snap-research/locomo) into build/.",
     ),
-    Part("rebuild", ("--rounds", "5", "--turns", "5000")),
+    Part("rebuild", ("--rounds", "5", "--turns", "10000")),
     Part("start", ("--rounds", "5")),
     Part("growth", ("--rounds", "5")),
     Part("collecting", ("--rounds", "5")),

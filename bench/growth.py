@@ -12,6 +12,7 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from uuid import UUID, uuid4
 
 import orjson
@@ -21,6 +22,7 @@ from tornado.ioloop import IOLoop
 from tornado.websocket import websocket_connect
 
 from bench.common import instant_model, lorewire, median, open_session, postgres, ratio, table
+from bench.search import invented_texts, queries_of
 from bench.sockets import UNLIMITED, session_path
 from bench.turns import writer
 from projections.positions import LEARNING, LEARNING_MODEL
@@ -35,8 +37,9 @@ def turn_latencies(rounds: int, database_url: str, model_url: str) -> list[tuple
     """Rows of the first table."""
     with lorewire(database_url, model_url, core=None) as (port, _):
         session_ids = {turn: open_session(port) for turn in TURNS}
+    texts = invented_texts(2 * max(TURNS))
     for turn, session_id in session_ids.items():
-        _add_turns(database_url, session_id, turn)
+        _add_turns(database_url, session_id, texts[: 2 * turn])
     _pass_learning(database_url)
     accepts: dict[int, list[float]] = defaultdict(list)
     replies: dict[int, list[float]] = defaultdict(list)
@@ -44,8 +47,9 @@ def turn_latencies(rounds: int, database_url: str, model_url: str) -> list[tuple
         _wait_until_read(database_url)
         for _ in range(rounds):
             for turn, session_id in session_ids.items():
+                queries = queries_of(texts[: 2 * turn])[: QUERIES + WARM_UP]
                 accept_ms, reply_ms = IOLoop.current().run_sync(
-                    lambda session_id=session_id: _ask(port, session_id)
+                    partial(_ask, port, session_id, queries)
                 )
                 accepts[turn].append(accept_ms)
                 replies[turn].append(reply_ms)
@@ -59,12 +63,12 @@ def turn_latencies(rounds: int, database_url: str, model_url: str) -> list[tuple
     ]
 
 
-async def _ask(port: int, session_id: str) -> tuple[float, float]:
+async def _ask(port: int, session_id: str, queries: Sequence[str]) -> tuple[float, float]:
     """Median milliseconds until a query is accepted, and until it is answered."""
     socket = await websocket_connect(f"ws://127.0.0.1:{port}{session_path(session_id)}")
     accepts, replies = [], []
-    for number in range(QUERIES + WARM_UP):
-        data = {"message": f"What does Kira carry? {number}", "stream": False}
+    for query in queries:
+        data = {"message": query, "stream": False}
         started = time.perf_counter()
         await socket.write_message(orjson.dumps({"type": "query", "data": data}))
         while payload := await socket.read_message():
@@ -78,7 +82,7 @@ async def _ask(port: int, session_id: str) -> tuple[float, float]:
     return median(accepts[WARM_UP:]), median(replies[WARM_UP:])
 
 
-def _add_turns(database_url: str, session_id: str, turns: int) -> None:
+def _add_turns(database_url: str, session_id: str, texts: Sequence[str]) -> None:
     from actors.live_session import SNAPSHOT_EVERY
     from events.aggregate import Cause
     from events.log import Log
@@ -87,14 +91,13 @@ def _add_turns(database_url: str, session_id: str, turns: int) -> None:
     log = Log(database_url)
     session = log.load(Session, UUID(session_id))
     assert session is not None
-    for number in range(turns):
+    for said, replied in zip(texts[::2], texts[1::2], strict=True):
         before = session.version
         turn_id = uuid4()
-        said = f"Kira carries the lantern number {number} to the harbour."
         session.ask_query(turn_id, said, {}, stream=True, cause=Cause("ada"))
         session.start_reply()
         session.complete_reply(
-            turn_id, text=said, recalled=(), facts=(), model="m", usage=None, duration_ms=1
+            turn_id, text=replied, recalled=(), facts=(), model="m", usage=None, duration_ms=1
         )
         log.events.put(session.collect_events())
         if before // SNAPSHOT_EVERY != session.version // SNAPSHOT_EVERY:

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal
 from uuid import UUID
@@ -52,6 +53,7 @@ _CLASS_NOUNS = _words(
 )
 _LINKS_NAMES = _words("al bin da de del della den der di du ibn la le of the van von")
 _NUMERAL = re.compile(r"(?=[ivxl])(?:xl|l?x{0,3})(?:ix|iv|v?i{0,3})")
+MAX_REMEMBERED = 10_000  # names: whoever is spoken of, is spoken of again
 _MIN_TYPO_LETTERS = 7
 _MAX_TYPO_LETTERS = 40  # a longer one is no name, and would have as many keys as letters
 _MIN_TYPO_RATIO = 0.88
@@ -71,6 +73,7 @@ class Spelling:
         return tuple(self.text.split())
 
 
+@lru_cache(MAX_REMEMBERED)
 def normalised(name: str) -> str:
     """The spelling that names of one entity share: "The Rusty Keys" and "rusty key".
 
@@ -85,6 +88,7 @@ def normalised(name: str) -> str:
     return " ".join([*first, _singular(last)])
 
 
+@lru_cache(MAX_REMEMBERED)
 def entity_id_of(session_id: UUID, name: str) -> str:
     """The id of the entity that has this name in a session; the same for all its spellings."""
     return _digest(f"{session_id}/entity/{normalised(name)}")
