@@ -2,7 +2,7 @@
 
     python -m bench.collecting [--rounds 5]
 
-Each server gets 500 sessions and 1,000 connections. Once it collects as Python does by itself,
+Each server gets 200 sessions and 800 connections. Once it collects as Python does by itself,
 once what was there at its start is left alone, and once as `lorewire serve` does it: then all
 objects are looked at after a hundred times as many new ones, too.
 """
@@ -34,8 +34,8 @@ from bench.common import (
 from bench.sockets import UNLIMITED, session_path
 from lorewire import app
 
-SESSIONS = 250
-CONNECTIONS = 1_000
+SESSIONS = 200
+CONNECTIONS = 800
 WAYS: dict[str, Callable[[], None]] = {
     "as Python does": lambda: None,
     "what is there at the start left alone": gc.freeze,

@@ -40,7 +40,7 @@ from bench.sockets import UNLIMITED, session_path
 PAUSE_S = 0.05  # between turns, so that each one finds everybody idle
 PATIENCE_S = 30.0
 WARM_UP_TURNS = 20
-TURNS = 20  # of each round
+TURNS = 10  # of each round
 GIVEN = ("Anna", "David", "Elena", "George", "Helen", "James", "Laura", "Mark", "Peter", "Sarah")
 FAMILY = (
     *("Adams", "Baker", "Carter", "Davis", "Edwards", "Foster", "Green", "Harris", "Jackson"),

@@ -4,8 +4,7 @@
 
 Server on one core, client (picows, a process of its own) on another. Lorewire's pings go through
 the session's actor; of its idle connections, ten each belong to a session with its actor, and have
-been noted in the log. Readers that stop do so for good: the server keeps 1 MiB at most for each,
-then closes it.
+been noted in the log.
 """
 
 from collections import defaultdict
@@ -34,7 +33,7 @@ from bench.common import (
     wait_for_http,
 )
 
-PING_SECONDS = 0.8
+PING_SECONDS = 0.5
 IDLE_CONNECTIONS = 10_000
 IDLE_SESSIONS = 1_000  # opened over HTTP; ten connections each
 FANOUT_CONNECTIONS = 1_000
@@ -46,9 +45,6 @@ UNLIMITED: Mapping[str, int] = {
     "messages_per_s": 1_000_000,
     "queries_per_s": 1_000_000,
 }
-READERS = 100
-STOPPED = 500
-SLOW_QUERIES = 50  # of 30 kB: those who have stopped are closed on the way
 
 
 @dataclass(frozen=True)
@@ -133,39 +129,6 @@ def _servers(targets: Mapping[str, tuple[Target, str]]) -> Iterator[object]:
         yield from (target.port, path, target.pid)
 
 
-def slow_readers(rounds: int, ours: Target, database_url: str, model_url: str) -> None:
-    """What connections that have stopped reading cost those who read, and the server's memory."""
-    figures: dict[int, list[dict[str, float]]] = defaultdict(list)
-    for _ in range(rounds):
-        for stopped in (0, 1):
-            figures[stopped].append(_slow(ours, stopped))
-        with lorewire(database_url, model_url, **UNLIMITED) as (port, server):
-            fresh = Target(port, server.pid)  # which has no memory left to take again
-            figures[STOPPED].append(_slow(fresh, STOPPED))
-    nobody = [one["per_cpu_s"] for one in figures[0]]
-    table(
-        f"{READERS} readers of large messages, beside some that have stopped reading",
-        ("have stopped", "deliveries per server-CPU-s", "of nobody", "memory gained, MiB"),
-        [
-            (
-                stopped,
-                median([one["per_cpu_s"] for one in measured]),
-                ratio([one["per_cpu_s"] for one in measured], nobody),
-                median([one["memory_mib"] for one in measured]) if stopped == STOPPED else "-",
-            )
-            for stopped, measured in figures.items()
-        ],
-    )
-
-
-def _slow(target: Target, stopped: int) -> dict[str, float]:
-    path = session_path(open_session(target.port))
-    figures: dict[str, float] = client(
-        "slow", target.port, path, READERS, stopped, SLOW_QUERIES, target.pid
-    )
-    return figures
-
-
 def idle(rounds: int, database_url: str, model_url: str) -> None:
     """Memory of idle connections."""
     figures: dict[str, list[float]] = defaultdict(list)
@@ -213,7 +176,6 @@ def main() -> None:
         with lorewire(database_url, model_url, **UNLIMITED) as (port, server):
             pings(rounds, Target(port, server.pid))
             fanout(rounds, Target(port, server.pid))
-            slow_readers(rounds, Target(port, server.pid), database_url, model_url)
         idle(rounds, database_url, model_url)
 
 

@@ -43,8 +43,8 @@ from bench.common import (
 from bench.sockets import UNLIMITED, session_path
 from lorewire.database import migrate
 
-SECONDS = 2.0
-WRITER_SECONDS = 0.6
+SECONDS = 1.5
+WRITER_SECONDS = 0.4
 SESSIONS_OF_COMMANDS = (1, 16, 256)
 SESSIONS_OF_TURNS = (1, 64)
 COMMAND_FIGURES = ("commands_per_s", "p50_ms", "p99_ms", "batch")
