@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 RECALLED_ENTRIES = 8  # what a small model can still make use of
 RECALLED_FACTS = 12
-RECALL_WAITS_S = 2.0  # the view is some 10 ms behind; a projector that has just started, a second
+RECALL_WAITS_S = 2.0  # the view is some 20 ms behind; a projector that has just started, a second
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 FIRST_TOKEN_SECONDS = Histogram(

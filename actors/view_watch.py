@@ -13,6 +13,7 @@ from actors.messages import ViewMoved, ViewRebuilt
 from projections.graph import GraphView
 from projections.memory import MemoryView
 from projections.positions import Positions, read_positions
+from projections.resting import rest_s
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +22,6 @@ Views = dict[str, MemoryView | GraphView]
 CHANNEL = "lorewire_views"  # notified by the projector, in the transaction that moves a view
 POLL_S = 1.0  # a NOTIFY may be missed: it only makes us look earlier
 RECONNECT_S = 1.0
-RESTS = 3.0  # so many times as long as a look took
-MAX_REST_S = 0.05
 
 
 async def watch_views(
@@ -51,8 +50,7 @@ async def watch_views(
                         _tell_all(directory, told)
                     _look_for_rebuilds(directory, views, positions, generations)
                     await _look(directory, views, positions, told)
-                    # What is notified meanwhile is one look: a busy server looks less often.
-                    await asyncio.sleep(min(RESTS * (time.monotonic() - began), MAX_REST_S))
+                    await asyncio.sleep(rest_s(time.monotonic() - began))
                     async for _ in listener.notifies(timeout=POLL_S, stop_after=1):
                         pass
         except (psycopg.Error, OSError) as error:

@@ -24,7 +24,7 @@ import orjson
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from bench.common import cpu_s, pss_kib
+from bench.common import cpu_s, percentile, pss_kib
 
 PING = orjson.dumps(
     {
@@ -40,16 +40,20 @@ HELD = "Wait: hold"  # no answer comes
 QUESTION = "What does the harbour watch know about Kira?"
 
 
-class Pinger(WSListener):
+class Kept(WSListener):
+    """A connection that is kept."""
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Keep it."""
+        self.transport = transport
+
+
+class Pinger(Kept):
     """Keeps one ping in flight."""
 
     def __init__(self) -> None:
         self.times_s: list[float] = []
         self.is_running = False
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        """Keep the connection."""
-        self.transport = transport
 
     def send(self) -> None:
         """Ping."""
@@ -63,16 +67,12 @@ class Pinger(WSListener):
             self.send()
 
 
-class Counter(WSListener):
+class Counter(Kept):
     """Counts what comes."""
 
     def __init__(self) -> None:
         self.count = 0
         self.finals = 0  # whole replies among them
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        """Keep the connection."""
-        self.transport = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One more."""
@@ -82,20 +82,16 @@ class Counter(WSListener):
                 self.finals += 1
 
 
-class Talker(WSListener):
+class Talker(Kept):
     """Asks the next query when the reply to the last one is there."""
 
     def __init__(self) -> None:
-        self.turn_s: list[float] = []
+        self.times_s: list[float] = []
         self.is_running = False
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        """Keep the connection."""
-        self.transport = transport
 
     def ask(self) -> None:
         """Ask."""
-        data = {"message": f"{QUESTION} {len(self.turn_s)}", "stream": False}
+        data = {"message": f"{QUESTION} {len(self.times_s)}", "stream": False}
         self._asked_at = time.perf_counter()
         self.transport.send(WSMsgType.TEXT, orjson.dumps({"type": "query", "data": data}))
 
@@ -105,23 +101,19 @@ class Talker(WSListener):
             return
         start = frame.get_payload_as_bytes()[:40]
         if b'"query_response"' in start:
-            self.turn_s.append(time.perf_counter() - self._asked_at)
+            self.times_s.append(time.perf_counter() - self._asked_at)
             self.ask()
         elif b'"error"' in start:
             raise RuntimeError(frame.get_payload_as_utf8_text())
 
 
-class Commander(WSListener):
+class Commander(Kept):
     """Asks, and takes the query back as soon as it is accepted, while the model is busy."""
 
     def __init__(self) -> None:
-        self.accept_s: list[float] = []
+        self.times_s: list[float] = []
         self.is_running = False
         self._running_turn: str | None = None  # which the model never answers
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        """Keep the connection."""
-        self.transport = transport
 
     def begin(self) -> None:
         """Have the model busy."""
@@ -157,7 +149,7 @@ class Commander(WSListener):
         self._query(QUESTION)
 
     def _note(self) -> None:
-        self.accept_s.append(time.perf_counter() - self._asked_at)
+        self.times_s.append(time.perf_counter() - self._asked_at)
 
     def _query(self, message: str) -> None:
         self._send("query", {"message": message, "stream": False})
@@ -217,13 +209,13 @@ async def _ping(target: Target, seconds: float) -> dict[str, float]:
     for pinger in pingers:
         pinger.is_running = False
     elapsed_s, used_s = time.perf_counter() - started, cpu_s(target.pid) - used_s
-    times_s = sorted(time_s for pinger in pingers for time_s in pinger.times_s)
+    times_s = [time_s for pinger in pingers for time_s in pinger.times_s]
     await asyncio.sleep(SETTLE_S)
     return {
         "per_s": len(times_s) / elapsed_s,
         "per_cpu_s": len(times_s) / used_s,
-        "p50_us": times_s[len(times_s) // 2] * 1e6,
-        "p99_us": times_s[len(times_s) * 99 // 100] * 1e6,
+        "p50_us": percentile(times_s, 50) * 1e6,
+        "p99_us": percentile(times_s, 99) * 1e6,
     }
 
 
@@ -321,19 +313,7 @@ async def turns(port: int, seconds: float, paths: Sequence[str]) -> dict[str, An
     for talker in talkers:
         talker.is_running = True
         talker.ask()
-    await asyncio.sleep(seconds / 4)  # until it runs evenly
-    before = [len(talker.turn_s) for talker in talkers]
-    started = time.perf_counter()
-    await asyncio.sleep(seconds)
-    elapsed_s = time.perf_counter() - started
-    turn_s = sorted(t for talker, n in zip(talkers, before, strict=True) for t in talker.turn_s[n:])
-    for talker in talkers:
-        talker.is_running = False
-    return {
-        "turns_per_s": len(turn_s) / elapsed_s,
-        "turn_p50_ms": _percentile(turn_s, 50) * 1e3,
-        "turn_p99_ms": _percentile(turn_s, 99) * 1e3,
-    }
+    return await _steadily(talkers, seconds)
 
 
 async def commands(port: int, seconds: float, paths: Sequence[str]) -> dict[str, Any]:
@@ -344,31 +324,33 @@ async def commands(port: int, seconds: float, paths: Sequence[str]) -> dict[str,
     await asyncio.sleep(0.5)
     for commander in commanders:
         commander.go()
-    await asyncio.sleep(seconds / 4)  # until it runs evenly
-    before = [len(commander.accept_s) for commander in commanders]
-    started = time.perf_counter()
-    await asyncio.sleep(seconds)
-    elapsed_s = time.perf_counter() - started
-    accept_s = sorted(
-        time_s
-        for commander, n in zip(commanders, before, strict=True)
-        for time_s in commander.accept_s[n:]
-    )
-    for commander in commanders:
-        commander.is_running = False
+    figures = await _steadily(commanders, seconds)
     await asyncio.sleep(0.3)
     for commander in commanders:
         commander.end()
     await asyncio.sleep(0.3)
+    return figures
+
+
+async def _steadily(connections: Sequence[Any], seconds: float) -> dict[str, float]:
+    """What connections that are at it do when they run evenly; then they stop."""
+    await asyncio.sleep(seconds / 4)
+    before = [len(connection.times_s) for connection in connections]
+    started = time.perf_counter()
+    await asyncio.sleep(seconds)
+    elapsed_s = time.perf_counter() - started
+    times_s = [
+        time_s
+        for connection, n in zip(connections, before, strict=True)
+        for time_s in connection.times_s[n:]
+    ]
+    for connection in connections:
+        connection.is_running = False
     return {
-        "commands_per_s": len(accept_s) / elapsed_s,
-        "p50_ms": _percentile(accept_s, 50) * 1e3,
-        "p99_ms": _percentile(accept_s, 99) * 1e3,
+        "per_s": len(times_s) / elapsed_s,
+        "p50_ms": percentile(times_s, 50) * 1e3,
+        "p99_ms": percentile(times_s, 99) * 1e3,
     }
-
-
-def _percentile(ordered: Sequence[float], percent: int) -> float:
-    return ordered[len(ordered) * percent // 100] if ordered else float("nan")
 
 
 async def main(mode: str, *arguments: str) -> Any:

@@ -188,6 +188,11 @@ def pss_kib(pid: int) -> int:
     raise ValueError(f"no Pss of {pid}")
 
 
+def percentile(figures: Sequence[float], percent: int) -> float:
+    """So many percent of the figures are not above it; NaN where there are none."""
+    return sorted(figures)[len(figures) * percent // 100] if figures else float("nan")
+
+
 @dataclass(frozen=True)
 class Ratio:
     """So many times another figure, with the lowest and the highest of the rounds."""

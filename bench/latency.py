@@ -31,6 +31,7 @@ from bench.common import (
     lorewire,
     median,
     open_session,
+    percentile,
     postgres,
     rounds_of,
     table,
@@ -62,10 +63,11 @@ def main() -> None:
             path = session_path(open_session(port))
             talk = Talk(_projector(server.pid))
             IOLoop.current().run_sync(partial(talk.run, port, path, rounds))
-        cells: list[float] = []
-        for times_s in (talk.memory_s, talk.graph_s):
-            ordered = sorted(times_s)
-            cells += [ordered[len(ordered) * percent // 100] * 1e3 for percent in (50, 99)]
+        cells = [
+            percentile(times_s, percent) * 1e3
+            for times_s in (talk.memory_s, talk.graph_s)
+            for percent in (50, 99)
+        ]
         rows.append((embedder, rounds * TURNS, *cells, median(talk.cpu_ms)))
     table(
         "From a reply to what was learned",

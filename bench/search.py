@@ -37,6 +37,7 @@ from bench.common import (
     lorewire,
     median,
     open_session,
+    percentile,
     postgres,
     ratio,
     table,
@@ -115,11 +116,6 @@ def by_group(times: Sequence[float]) -> list[float]:
     """The medians of five equal groups."""
     step = len(times) // GROUPS
     return [median(times[start : start + step]) for start in range(0, step * GROUPS, step)]
-
-
-def percentile(figures: Sequence[float], percent: int) -> float:
-    """So many percent of the figures are not above it."""
-    return sorted(figures)[len(figures) * percent // 100]
 
 
 def invented_texts(count: int) -> list[str]:

@@ -47,7 +47,7 @@ SECONDS = 1.5
 WRITER_SECONDS = 0.4
 SESSIONS_OF_COMMANDS = (1, 16, 256)
 SESSIONS_OF_TURNS = (1, 64)
-COMMAND_FIGURES = ("commands_per_s", "p50_ms", "p99_ms", "batch")
+COMMAND_FIGURES = ("per_s", "p50_ms", "p99_ms", "batch")
 LOREWIRE = "Lorewire"
 STATE = b'{"text":"' + b"x" * 380 + b'"}'  # what an event of a conversation has, in bytes
 
@@ -60,7 +60,11 @@ def commands(rounds: int, database_url: str, port: int) -> None:
         for _ in range(rounds):
             before = committed(port)
             measured = client("commands", port, SECONDS, *paths)
-            figures[sessions].append(measured | against_one_writer(database_url, before, port))
+            events, commits = (
+                now - then for now, then in zip(committed(port), before, strict=True)
+            )
+            measured["batch"] = events / max(1, commits)
+            figures[sessions].append(measured | one_writer(database_url, measured["batch"]))
     table(
         "Durable commands over the socket, while the model is busy",
         (
@@ -71,8 +75,8 @@ def commands(rounds: int, database_url: str, port: int) -> None:
             (
                 sessions,
                 *(median([one[name] for one in measured]) for name in COMMAND_FIGURES),
-                ratio([m["commands_per_s"] for m in measured], [m["ceiling"] for m in measured]),
-                ratio([m["commands_per_s"] for m in measured], [m["one_each"] for m in measured]),
+                ratio([m["per_s"] for m in measured], [m["ceiling"] for m in measured]),
+                ratio([m["per_s"] for m in measured], [m["one_each"] for m in measured]),
             )
             for sessions, measured in figures.items()
         ],
@@ -91,9 +95,7 @@ def appends(rounds: int, database_url: str) -> None:
                 check=True,
             )
             measured: dict[str, float] = json.loads(done.stdout)
-            measured["ceiling"] = writer(database_url, max(1, round(measured["batch"])))
-            measured["one_each"] = writer(database_url, 1)
-            figures[writers].append(measured)
+            figures[writers].append(measured | one_writer(database_url, measured["batch"]))
     table(
         "Durable commands without a socket: decided by an aggregate, committed by the journal",
         (
@@ -112,15 +114,10 @@ def appends(rounds: int, database_url: str) -> None:
     )
 
 
-def against_one_writer(
-    database_url: str, before: tuple[float, float], port: int
-) -> dict[str, float]:
-    """How many events the server had in a commit, and what one writer does with as many."""
-    events, batches = (now - then for now, then in zip(committed(port), before, strict=True))
-    batch = max(1, round(events / max(1, batches)))
+def one_writer(database_url: str, batch: float) -> dict[str, float]:
+    """What one writer stores in batches of so many events, and in single ones."""
     return {
-        "batch": batch,
-        "ceiling": writer(database_url, batch),
+        "ceiling": writer(database_url, max(1, round(batch))),
         "one_each": writer(database_url, 1),
     }
 
@@ -205,12 +202,12 @@ def turns(rounds: int, database_url: str, model_url: str, port: int) -> None:
     rows = [
         (
             *(sessions, name),
-            median([one["turns_per_s"] for one in measured]),
-            median([one["turn_p50_ms"] for one in measured]),
-            median([one["turn_p99_ms"] for one in measured]),
+            median([one["per_s"] for one in measured]),
+            median([one["p50_ms"] for one in measured]),
+            median([one["p99_ms"] for one in measured]),
             ratio(
-                [one["turns_per_s"] for one in figures[sessions, LOREWIRE]],
-                [one["turns_per_s"] for one in measured],
+                [one["per_s"] for one in figures[sessions, LOREWIRE]],
+                [one["per_s"] for one in measured],
             ),
         )
         for (sessions, name), measured in figures.items()

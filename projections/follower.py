@@ -15,6 +15,7 @@ from events.log import Log, Recorded, Unreadable
 from events.mapper import topic_of
 from events.shards import Shard
 from projections.positions import tracking_name
+from projections.resting import rest_s
 from projections.set_aside import set_aside
 from projections.tracking import (
     OvertakenError,
@@ -27,8 +28,6 @@ from projections.window import LogWindow
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_EVENTS = 1000  # one transaction an event is 300 events/s, one for 1,000 is fast enough
-RESTS = 3.0  # so many times as long as a batch took, where it was not full
-MAX_REST_S = 0.05
 POLL_S = 1.0  # wake-ups can be missed
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 5.0  # a database that is back is found again within this
@@ -187,9 +186,8 @@ class Follower(threading.Thread):
                 if not moved:
                     self._wake.wait(POLL_S)
                 elif moved < MAX_BATCH_EVENTS:
-                    # It has caught up. What comes while it rests shares a transaction, and a busy
-                    # machine has more to spare for those who talk.
-                    self._stop_asked.wait(min(RESTS * (time.monotonic() - began), MAX_REST_S))
+                    # It has caught up. What comes while it rests shares a transaction.
+                    self._stop_asked.wait(rest_s(time.monotonic() - began))
 
     def _is_done(self) -> bool:
         return self._upto is not None and (self._position or 0) >= self._upto

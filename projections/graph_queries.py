@@ -39,7 +39,6 @@ OBJECT = NAME_OF.format("object_id")
 
 BEGAN = "from_position > %(after)s AND from_position <= %(at)s"
 ENDED = "until_position > %(after)s AND until_position <= %(at)s"
-CHANGED = f"({BEGAN} OR {ENDED})"
 EDGE_COLUMNS = (
     "statement_id, subject_id, predicate, object_id, quote, speaker, turn_id, said_at, extractor,"
     " confidence, valid_from, valid_to, source_position, position, number, learned_at"
@@ -170,14 +169,19 @@ async def read_touched(
     )
     rows = await fetch_all(curs)
     touched = {(row["subject_id"], row["predicate"], row["object_id"]) for row in rows}
-    subjects, predicates, objects = map(list, zip(*touched, strict=True)) if touched else ([],) * 3
+    facts = {
+        "subjects": [subject for subject, _, _ in touched],
+        "predicates": [predicate for _, predicate, _ in touched],
+        "objects": [object_ for _, _, object_ in touched],
+    }
     await curs.execute(
-        f"SELECT DISTINCT entity_id FROM graph_names WHERE {OF_SESSION} AND {CHANGED}", between
+        f"SELECT entity_id FROM graph_names WHERE {OF_SESSION} AND {BEGAN}"
+        f" UNION SELECT entity_id FROM graph_names WHERE {OF_SESSION} AND {ENDED}",
+        between,
     )
     named = [row["entity_id"] for row in await fetch_all(curs)]
-    facts = {"subjects": subjects, "predicates": predicates, "objects": objects}
     is_learned = any(row["is_learned"] for row in rows)
-    return facts, list({*subjects, *objects, *named}), is_learned
+    return facts, list({*facts["subjects"], *facts["objects"], *named}), is_learned
 
 
 async def read_correction(curs: Cursor, between: dict[str, Any]) -> UpdateType:

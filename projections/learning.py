@@ -1,7 +1,7 @@
 """The learning policy: what was said becomes statements, exactly once."""
 
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields
@@ -24,6 +24,7 @@ from projections import positions
 from projections.follower import NotYetError
 from projections.learning_queue import CallReport
 from projections.positions import tracking_name
+from projections.recent import Recent
 from projections.set_aside import forget_event, read_set_aside
 from projections.tracking import OvertakenError, lock_shard, shard_position
 
@@ -97,8 +98,8 @@ class LearningPolicy:
         self._is_wanted = any(domain.extractor == extractor for domain in domains.values())
         self._counts = CallCounts()
         self._report = CallReport(log, self._counts, self.name, shard)
-        self._sessions: OrderedDict[UUID, SessionKnowledge] = OrderedDict()
-        self._talks: OrderedDict[UUID, Session] = OrderedDict()
+        self._sessions: Recent[UUID, SessionKnowledge] = Recent(MAX_SESSIONS)
+        self._talks: Recent[UUID, Session] = Recent(MAX_SESSIONS)
         self._readings: dict[int, Future[Reading]] = {}  # by position, until they are stored
         self._others_start: int | None = None  # where the other follower was when this one began
 
@@ -346,8 +347,6 @@ class LearningPolicy:
             self._log.catch_up(session)
         if session is not None:
             self._talks[session_id] = session
-            if len(self._talks) > MAX_SESSIONS:
-                self._talks.popitem(last=False)
         return session
 
     def _session(self, session_id: UUID) -> SessionKnowledge:
@@ -361,11 +360,7 @@ class LearningPolicy:
             for event in self._log.read_stream_backwards(stream_id, limit=EVENTS_WITH_NAMES):
                 if isinstance(event, Knowledge.KnowledgeExtracted):
                     session.names.append(names_of(event.statements))
-            self._sessions[session_id] = session
-            if len(self._sessions) > MAX_SESSIONS:
-                self._sessions.popitem(last=False)
-        else:
-            self._sessions.move_to_end(session_id)
+        self._sessions[session_id] = session
         return session
 
     def _take_snapshot(self, knowledge: Knowledge) -> None:

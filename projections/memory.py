@@ -1,7 +1,6 @@
 """The memory: one entry for each thing said in a session, ready to be listed and searched."""
 
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from projections import positions
 from projections.follower import NotYetError
 from projections.positions import LIVE_VERSION, POSITION_OF, ViewAt, view_at
 from projections.reading import snapshot
+from projections.recent import Recent
 
 logger = logging.getLogger(__name__)
 
@@ -404,14 +404,11 @@ class _Configurations:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._known: OrderedDict[UUID, tuple[int, SessionConfig]] = OrderedDict()
+        self._known: Recent[UUID, tuple[int, SessionConfig]] = Recent(MAX_KNOWN_SESSIONS)
 
     def put(self, event: Session.Event, config: SessionConfig) -> None:
         """The session is configured like this from this event on."""
         self._known[event.session_id] = event.originator_version, config
-        self._known.move_to_end(event.session_id)
-        if len(self._known) > MAX_KNOWN_SESSIONS:
-            self._known.popitem(last=False)
 
     def at(self, event: Session.Event) -> SessionConfig:
         """The configuration that was in force when the event was stored."""

@@ -11,7 +11,7 @@ from projections.positions import read_positions
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 0.02  # a view is some 10 ms behind the log
+POLL_S = 0.02  # memory is some 20 ms behind the log
 
 
 async def wait_until_read(pool: AsyncConnectionPool[Any], view: str, position: int) -> None:

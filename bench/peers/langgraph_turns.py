@@ -18,6 +18,8 @@ from langgraph.graph import START, MessagesState, StateGraph
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from bench.common import percentile
+
 SHOWN_MESSAGES = 13
 POOL_SIZE = 16
 
@@ -58,11 +60,10 @@ async def main(database_url: str, model_url: str, sessions: int, seconds: float)
 
         await asyncio.gather(*(talk(number) for number in range(sessions)))
         elapsed_s = time.perf_counter() - started
-    times_s.sort()
     return {
-        "turns_per_s": len(times_s) / elapsed_s,
-        "turn_p50_ms": times_s[len(times_s) // 2] * 1e3,
-        "turn_p99_ms": times_s[len(times_s) * 99 // 100] * 1e3,
+        "per_s": len(times_s) / elapsed_s,
+        "p50_ms": percentile(times_s, 50) * 1e3,
+        "p99_ms": percentile(times_s, 99) * 1e3,
     }
 
 

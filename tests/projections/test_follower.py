@@ -136,7 +136,7 @@ def test_what_comes_while_a_follower_rests_is_done_together(
                 time.sleep(1.0)
             self.batches.append(len(recorded))
 
-    monkeypatch.setattr("projections.follower.MAX_REST_S", 60.0)
+    monkeypatch.setattr("projections.resting.MAX_REST_S", 60.0)
     session_id = scenario.open()
     slow = Slow()
 
