@@ -23,6 +23,7 @@ from tornado.websocket import websocket_connect
 from tests.harness import Socket
 
 START_S = 60.0  # on a machine that runs the other tests besides
+POLL_S = 0.05  # of asking again over a socket: far below what a user may ask in a second
 
 
 @pytest.fixture
@@ -78,9 +79,11 @@ async def serving(data_dir: Path) -> AsyncIterator[Running]:
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert found, line
         running = Running(process, found.group())
-        yield running
-        for socket in running.sockets:
-            socket.close()
+        try:
+            yield running
+        finally:
+            for socket in running.sockets:
+                socket.close()
     finally:
         if process.returncode is None:
             process.kill()
@@ -111,9 +114,11 @@ async def test_the_whole_program_survives_being_killed_in_mid_turn(data_dir: Pat
         async with asyncio.timeout(30):
             found: dict[str, Any] = {"total_results": 0}
             while not any("Silver Horn" in hit["text"] for hit in found.get("results", ())):
+                await asyncio.sleep(POLL_S)
                 found = (await ada.ask("search_memory", {"query": "Silver Horn"}, "s"))["data"]
             edges: list[str] = []
             while not any("Silver Horn" in edge for edge in edges):
+                await asyncio.sleep(POLL_S)
                 graph = (await ada.ask("get_graph", {}, "g"))["data"]["graph_data"]
                 edges = [edge["description"] for edge in graph["edges"]]
         assert found["results"][0]["ranks"]["semantic"] is not None
