@@ -91,7 +91,7 @@ setup(
         "alembic>=1.20,<2",
         "eventsourcing>=9.5,<10",
         "numpy>=2.4,<3",
-        "openai>=3.54,<4",
+        "openai[aiohttp]>=3.54,<4",
         "orjson>=3.13,<4",
         "oxrdflib>=0.5,<0.6",
         "platformdirs>=4.14,<5",

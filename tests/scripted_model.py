@@ -27,6 +27,7 @@ class ScriptedModel:
 
     def __init__(self, *, port: int = 0) -> None:
         self.requests: list[dict[str, Any]] = []
+        self.authorizations: list[str | None] = []  # of the requests
         self.piece_delay_s = 0.0
         self.counts_tokens = True
         self.refuses_usage_option = False
@@ -133,6 +134,7 @@ class _Completions(RequestHandler):
         model = self._model
         request = orjson.loads(self.request.body)
         model.requests.append(request)
+        model.authorizations.append(self.request.headers.get("Authorization"))
         if model.refuses_usage_option and "stream_options" in request:
             self.set_status(400)
             self.finish({"error": {"message": "unknown field stream_options"}})

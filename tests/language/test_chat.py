@@ -164,6 +164,23 @@ async def test_a_server_that_is_not_there_is_said_without_the_password() -> None
     await chat.close()
 
 
+@pytest.mark.parametrize(
+    ("credentials", "authorization"),
+    [("", "Bearer key"), ("ada:s%40cret@", "Basic YWRhOnNAY3JldA==")],
+)
+async def test_a_user_and_password_in_the_url_are_sent_instead_of_the_key(
+    scripted: ScriptedModel, credentials: str, authorization: str
+) -> None:
+    url = scripted.url.replace("http://", f"http://{credentials}")
+    chat = ChatModel(base_url=url, model="scripted", api_key="key")
+
+    parts = await reply(chat)
+    await chat.close()
+
+    assert len(parts) > 1
+    assert scripted.authorizations == [authorization]
+
+
 async def test_what_no_database_can_hold_is_removed(
     scripted: ScriptedModel, chat: ChatModel
 ) -> None:
