@@ -121,11 +121,12 @@ def _wake(loop: asyncio.AbstractEventLoop, arrived: "asyncio.Future[None]") -> N
 class LoopInbox:
     """Messages in order; the first one that is put into an idle inbox wakes the actor."""
 
-    __slots__ = ("_is_awake", "_loop", "_messages", "_run")
+    __slots__ = ("_is_awake", "_loop", "_messages", "_run", "_thread_id")
 
     def __init__(self) -> None:
         self._messages: deque[Envelope[Any]] = deque()
         self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()  # asking for the running loop is a system call
         self._run: Callable[[], None] | None = None
         self._is_awake = True  # until the actor has started
 
@@ -159,11 +160,7 @@ class LoopInbox:
 
     def _schedule(self) -> None:
         assert self._run is not None
-        try:
-            is_here = asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            is_here = False
-        if is_here:
+        if threading.get_ident() == self._thread_id:
             self._loop.call_soon(self._run)
         else:
             self._loop.call_soon_threadsafe(self._run)
