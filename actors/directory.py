@@ -30,6 +30,9 @@ class SessionDirectory:
     def __len__(self) -> int:
         return len(self._refs)
 
+    def __contains__(self, session_id: UUID) -> bool:
+        return session_id in self._refs
+
     def ref(self, session_id: UUID) -> "pykka.ActorRef[Any]":
         """The session's actor, started where it is not live."""
         ref = self._refs.get(session_id)

@@ -1,13 +1,13 @@
 """What can be told to and asked of a session's actor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 from uuid import UUID
 
 from actors.connection import Connection
 from actors.protocol import Message, Query, Request
 from actors.resume import Resume
+from actors.services import ViewName
 from events.aggregate import Cause
 from events.session import SessionConfig, TokenUsage
 
@@ -136,17 +136,23 @@ class TurnFailed:
 
 @dataclass(frozen=True)
 class ViewMoved:
-    """Tell: a view of this session has new rows, up to this position."""
+    """Tell: a view of this session has moved, up to this position.
 
-    view: Literal["memory", "graph"]
+    With what its connections are to be told that know it up to `after`, or have missed nothing in
+    between; where that was not read, None.
+    """
+
+    view: ViewName
     position: int
+    after: int = 0
+    updates: Sequence[Message] | None = None
 
 
 @dataclass(frozen=True)
 class ViewRebuilt:
     """Tell: a rebuild has replaced the rows of a view of this session."""
 
-    view: Literal["memory", "graph"]
+    view: ViewName
     position: int  # up to which the view had read then
 
 

@@ -18,7 +18,7 @@ from actors.protocol import (
     rfc3339,
     timestamp,
 )
-from actors.services import Services
+from actors.services import Services, ViewName
 from events.aggregate import SessionAggregate
 from events.connection import Connection
 from events.session import Session
@@ -122,28 +122,33 @@ async def answer(
     raise TypeError(f"{request!r} is not a read")
 
 
-async def memory_updates(
-    services: Services, session_id: UUID, after: int, upto: int
-) -> list[Message]:
+async def _memory_updates(
+    services: Services, session_ids: Sequence[UUID], after: int, upto: int
+) -> dict[UUID, list[Message]]:
     """`memory_updated` messages for what was added between two positions, one for each turn."""
-    entries = await services.memory.entries_between(session_id, after, upto)
-    return [
-        Message(
-            "memory_updated",
-            {
-                "session_id": session_id,
-                "timestamp": timestamp(),
-                "update_type": "conversation_added",
-                "turn_id": turn_id,
-                "entries": [entry_on_the_wire(entry) for entry in group],
-            },
-            view_position=upto,
-        )
-        for turn_id, group in groupby(entries, key=lambda entry: entry.turn_id)
-    ]
+    found = await services.memory.entries_between(session_ids, after, upto)
+    return {
+        session_id: [
+            Message(
+                "memory_updated",
+                {
+                    "session_id": session_id,
+                    "timestamp": timestamp(),
+                    "update_type": "conversation_added",
+                    "turn_id": turn_id,
+                    "entries": [entry_on_the_wire(entry) for entry in group],
+                },
+                view_position=upto,
+            )
+            for turn_id, group in groupby(entries, key=lambda entry: entry.turn_id)
+        ]
+        for session_id, entries in found.items()
+    }
 
 
-async def rebuilt_message(services: Services, session_id: UUID, view: str) -> tuple[Message, int]:
+async def rebuilt_message(
+    services: Services, session_id: UUID, view: ViewName
+) -> tuple[Message, int]:
     """What tells a client that a rebuild has replaced what it holds of a view; its view position.
 
     For the graph it is all of it: "forget what you hold, this is the graph".
@@ -163,29 +168,40 @@ async def rebuilt_message(services: Services, session_id: UUID, view: str) -> tu
     return Message("graph_updated", data, view_position=position), position
 
 
-async def graph_updates(
-    services: Services, session_id: UUID, after: int, upto: int
-) -> list[Message]:
-    """One `graph_updated` message with the difference between two positions.
+async def _graph_updates(
+    services: Services, session_ids: Sequence[UUID], after: int, upto: int
+) -> dict[UUID, list[Message]]:
+    """One `graph_updated` message for each graph that differs between two positions.
 
     What was learned and is not drawn is not told; what people corrected always is.
     """
-    changes = await services.graph.changes(session_id, after, upto)
-    if changes.is_empty and changes.update_type == "knowledge_extracted":
-        return []
-    return [
-        Message(
-            "graph_updated",
-            {
-                "session_id": session_id,
-                "timestamp": timestamp(),
-                "update_type": changes.update_type,
-                "added": {"nodes": changes.added_nodes, "edges": changes.added_edges},
-                "removed": {"nodes": changes.removed_nodes, "edges": changes.removed_edges},
-            },
-            view_position=changes.view_position,
-        )
-    ]
+    found = await services.graph.changes(session_ids, after, upto)
+    return {
+        session_id: [
+            Message(
+                "graph_updated",
+                {
+                    "session_id": session_id,
+                    "timestamp": timestamp(),
+                    "update_type": changes.update_type,
+                    "added": {"nodes": changes.added_nodes, "edges": changes.added_edges},
+                    "removed": {"nodes": changes.removed_nodes, "edges": changes.removed_edges},
+                },
+                view_position=changes.view_position,
+            )
+        ]
+        if not changes.is_empty or changes.update_type != "knowledge_extracted"
+        else []
+        for session_id, changes in found.items()
+    }
+
+
+async def view_updates(
+    services: Services, view: ViewName, session_ids: Sequence[UUID], after: int, upto: int
+) -> dict[UUID, list[Message]]:
+    """What tells clients of each session what a view has gained between two positions."""
+    read = _memory_updates if view == "memory" else _graph_updates
+    return await read(services, session_ids, after, upto)
 
 
 def entry_on_the_wire(entry: MemoryEntry) -> dict[str, Any]:

@@ -83,4 +83,5 @@ async def _missed_by_graph(
         # A view that lost its newest rows with the database, or was made anew.
         message, _ = await reads.rebuilt_message(services, session_id, "graph")
         return [message]
-    return await reads.graph_updates(services, session_id, after, upto)
+    updates = await reads.view_updates(services, "graph", [session_id], after, upto)
+    return updates[session_id]

@@ -18,6 +18,8 @@ from projections.memory import MemoryView
 from projections.sessions import SessionsView
 from projections.sparql import SparqlEngine
 
+ViewName = Literal["memory", "graph"]  # the views that clients are told of as they move
+
 
 @dataclass(frozen=True)
 class Services:
@@ -50,7 +52,7 @@ class Services:
     # Set when the server is about to end: no turn is started any more.
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     # How far live sessions have been told of each view; empty until that is known.
-    told: dict[str, int] = field(default_factory=dict)
+    told: dict[ViewName, int] = field(default_factory=dict)
     tasks: set["asyncio.Task[None]"] = field(default_factory=set)
 
     def keep(self, task: "asyncio.Task[None]") -> None:

@@ -136,6 +136,8 @@ class SessionActor(LoopActor):
                 return self._heartbeat(message)
         if isinstance(message, PieceArrived):
             return self._turns.take_piece(message)
+        if isinstance(message, ViewMoved) and self._views.take(message):
+            return None
         return self._handle(message)
 
     def on_failure(self, *exc_info: Any) -> None:
@@ -194,7 +196,7 @@ class SessionActor(LoopActor):
             case ReplyArrived() | TurnFailed():
                 await self._end_turn(message)
             case ViewMoved():
-                await self._views.moved(message)
+                await self._views.read(message)
             case ViewRebuilt():
                 await self._views.rebuilt(message)
             case Correct():

@@ -1,7 +1,7 @@
 """What a session's views have gained, told to its connections as the views move."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from actors.messages import ViewMoved, ViewRebuilt
 from actors.patience import VIEWS_UNREACHABLE, patiently
 from actors.protocol import Message
 from actors.resume import Resume, missed_by_views
-from actors.services import Services
+from actors.services import Services, ViewName
 from projections.positions import read_positions
 
 RETRY_S = 1.0  # between tries, while the views can't be read
@@ -28,7 +28,8 @@ class ViewPushes:
         self._services = services
         self._audience = audience
         self._tell = tell
-        self._told = {"memory": 0, "graph": 0}
+        self._told: dict[ViewName, int] = {"memory": 0, "graph": 0}
+        self._unread: set[ViewName] = set()  # could not be read when it moved
 
     @property
     def memory(self) -> int:
@@ -40,28 +41,42 @@ class ViewPushes:
         services = self._services
         told = services.told or (await patiently(lambda: read_positions(services.pool))).views
         self._told = {view: told[view] for view in self._told}
+        self._unread.clear()
 
     async def missed(self, resume: Resume) -> list[Message]:
         """What brings a connection that resumes to where the others are."""
         return await missed_by_views(self._services, self._session_id, resume, **self._told)
 
-    async def moved(self, moved: ViewMoved) -> None:
-        """Tell all connections what a view has gained since they were last told."""
-        after = self._told[moved.view]
-        if not self._audience or moved.position <= after:
-            return
-        update = reads.memory_updates if moved.view == "memory" else reads.graph_updates
+    def take(self, moved: ViewMoved) -> bool:
+        """Tell all connections what has come with the message; False where it must be read."""
+        view, told = moved.view, self._told[moved.view]
+        if moved.position <= told:
+            return True
+        if self._audience:
+            # Between what they know and `after` there is nothing, except where it was not read.
+            if moved.updates is None or moved.after < told or view in self._unread:
+                return False
+            self._send(moved.updates)
+        self._told[view] = moved.position
+        return True
+
+    async def read(self, moved: ViewMoved) -> None:
+        """Read what a view has gained since connections were last told, and tell them."""
+        view, after = moved.view, self._told[moved.view]
         try:
-            messages = await patiently(
-                lambda: update(self._services, self._session_id, after, moved.position)
+            updates = await patiently(
+                lambda: reads.view_updates(
+                    self._services, view, [self._session_id], after, moved.position
+                )
             )
         except VIEWS_UNREACHABLE:
             # Nothing else may move the view, so this must not be forgotten.
+            self._unread.add(view)
             asyncio.get_running_loop().call_later(RETRY_S, self._tell, moved)
             return
-        self._told[moved.view] = moved.position
-        for message in messages:
-            self._audience.send(message)
+        self._unread.discard(view)
+        self._told[view] = moved.position
+        self._send(updates[self._session_id])
 
     async def rebuilt(self, rebuilt: ViewRebuilt) -> None:
         """Tell all connections that what they hold of a view was replaced."""
@@ -76,3 +91,7 @@ class ViewPushes:
             return
         self._told[rebuilt.view] = max(self._told[rebuilt.view], position)
         self._audience.send(message)
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self._audience.send(message)

@@ -10,6 +10,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from actors.directory import SessionDirectory
 from actors.messages import ViewMoved, ViewRebuilt
+from actors.protocol import Message
+from actors.reads import view_updates
+from actors.services import ViewName
 from projections.graph import GraphView
 from projections.memory import MemoryView
 from projections.positions import Positions, read_positions
@@ -17,11 +20,12 @@ from projections.resting import rest_s
 
 logger = logging.getLogger(__name__)
 
-Views = dict[str, MemoryView | GraphView]
+Views = dict[ViewName, MemoryView | GraphView]
 
 CHANNEL = "lorewire_views"  # notified by the projector, in the transaction that moves a view
 POLL_S = 1.0  # a NOTIFY may be missed: it only makes us look earlier
 RECONNECT_S = 1.0
+SESSIONS_AT_ONCE = 200  # whose updates are read together
 
 
 async def watch_views(
@@ -49,7 +53,7 @@ async def watch_views(
                         generations = dict(positions.generations)
                         _tell_all(directory, told)
                     _look_for_rebuilds(directory, views, positions, generations)
-                    await _look(directory, views, positions, told)
+                    await look(directory, views, positions, told)
                     await asyncio.sleep(rest_s(time.monotonic() - began))
                     async for _ in listener.notifies(timeout=POLL_S, stop_after=1):
                         pass
@@ -75,28 +79,38 @@ def _look_for_rebuilds(
         else:
             continue
         for session_id in session_ids:
-            rebuilt_view = ViewRebuilt(name, positions.views[name])  # type: ignore[arg-type]
+            rebuilt_view = ViewRebuilt(name, positions.views[name])
             directory.tell_live(session_id, rebuilt_view)
         generations[name] = generation
 
 
-def _tell_all(directory: SessionDirectory, told: dict[str, int]) -> None:
+def _tell_all(directory: SessionDirectory, told: dict[ViewName, int]) -> None:
     """Tell those that were live before anybody watched."""
     for session_id in directory.live():
         for name, position in told.items():
-            directory.tell_live(session_id, ViewMoved(name, position))  # type: ignore[arg-type]
+            directory.tell_live(session_id, ViewMoved(name, position))
 
 
-async def _look(
+async def look(
     directory: SessionDirectory,
     views: Views,
     positions: Positions,
-    told: dict[str, int],
+    told: dict[ViewName, int],
 ) -> None:
-    # Asked before the rows: all that a view will ever have up to there is among them. The newest
-    # row says less, since one shard may be ahead of another.
+    """Read what the live sessions' views have gained, of all of them at once, and tell them.
+
+    Positions were asked before the rows: all that a view will ever have up to there is among them.
+    """
     for name, view in views.items():
-        moved = await view.moved_since(told[name])
-        for session_id, position in moved.items():
-            directory.tell_live(session_id, ViewMoved(name, position))  # type: ignore[arg-type]
-        told[name] = positions.views[name]
+        after, upto = told[name], positions.views[name]
+        moved = await view.moved_since(after) if upto > after else []
+        live = [session_id for session_id in moved if session_id in directory]
+        updates: dict[UUID, list[Message]] = {}
+        for start in range(0, len(live), SESSIONS_AT_ONCE):
+            some = live[start : start + SESSIONS_AT_ONCE]
+            updates |= await view_updates(directory.services, name, some, after, upto)
+        # From here on nothing waits: a session that begins now begins behind what was told.
+        for session_id in moved:
+            message = ViewMoved(name, upto, after, updates.get(session_id))
+            directory.tell_live(session_id, message)
+        told[name] = upto

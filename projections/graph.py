@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, scalar_row
 from psycopg_pool import AsyncConnectionPool
 
 from projections import positions
@@ -19,6 +19,7 @@ from projections.graph_building import (
     limited,
     nodes_of,
 )
+from projections.graph_differences import read_changes
 from projections.graph_parts import (
     ENTITY,
     EntityDetail,
@@ -31,7 +32,6 @@ from projections.graph_parts import (
     Moment,
     Neighbourhood,
     Relationship,
-    UpdateType,
     sentence,
 )
 from projections.graph_queries import (
@@ -39,6 +39,7 @@ from projections.graph_queries import (
     BETWEEN,
     FIRST_NAME,
     IS_DRAWN,
+    NAMED_IN,
     NEWEST_FIRST,
     OBJECT,
     OF_SESSION,
@@ -49,14 +50,11 @@ from projections.graph_queries import (
     fetch_all,
     find_entity,
     looking,
-    read_correction,
     read_counts,
     read_edges,
     read_moment,
     read_names,
     read_newest_facts,
-    read_part,
-    read_touched,
     walk,
 )
 from projections.positions import LIVE_VERSION, view_at
@@ -131,31 +129,17 @@ class GraphView:
             name_rows = await read_names(curs, looked_at)
         return await asyncio.to_thread(history_of, moment, account_rows, name_rows)
 
-    async def changes(self, session_id: UUID, after: int, upto: int) -> GraphChanges:
-        """The difference between the graphs as of two positions.
+    async def changes(
+        self, session_ids: Sequence[UUID], after: int, upto: int
+    ) -> dict[UUID, GraphChanges]:
+        """The differences between sessions' graphs as of two positions, for each of them.
 
         A client that holds `read` as of `after` and applies it holds `read` as of `upto`, or as far
         as the view has read.
         """
         async with snapshot(self._pool) as curs:
             view = await view_at(curs, positions.GRAPH)
-            upto = min(upto, view.position)
-            before, now = looking(session_id, view, after), looking(session_id, view, upto)
-            between = now | {"after": after}
-            facts, entities, is_learned = await read_touched(curs, between)
-            update_type: UpdateType = "knowledge_extracted"
-            if not is_learned:
-                update_type = await read_correction(curs, between)
-            old_nodes, old_edges = await read_part(curs, before, facts, entities)
-            nodes, edges = await read_part(curs, now, facts, entities)
-        return GraphChanges(
-            [node for node in nodes.values() if old_nodes.get(node.id) != node],
-            [edge for edge in edges.values() if old_edges.get(edge.id) != edge],
-            [id for id in old_nodes if id not in nodes],
-            [id for id in old_edges if id not in edges],
-            upto,
-            update_type,
-        )
+            return await read_changes(curs, view, session_ids, after, min(upto, view.position))
 
     async def positions_of(self, session_id: UUID, statement_ids: Sequence[str]) -> dict[str, int]:
         """The positions of the events that statements come from; without those that are unknown."""
@@ -168,15 +152,16 @@ class GraphView:
             )
             return {row["statement_id"]: row["position"] for row in await curs.fetchall()}
 
-    async def moved_since(self, position: int) -> dict[UUID, int]:
-        """The sessions whose statements changed after a position, and where each changed last."""
-        async with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as curs:
+    async def moved_since(self, position: int) -> list[UUID]:
+        """The sessions whose statements changed after a position."""
+        async with self._pool.connection() as conn, conn.cursor(row_factory=scalar_row) as curs:
             await curs.execute(
-                "SELECT session_id, position FROM graph_sessions"
+                "SELECT session_id FROM graph_sessions"
                 f" WHERE version = {LIVE_VERSION.format(positions.GRAPH)} AND position > %s",
                 (position,),
             )
-            return {row["session_id"]: row["position"] for row in await curs.fetchall()}
+            moved: list[UUID] = await curs.fetchall()
+        return moved
 
     async def stats(self, session_id: UUID) -> GraphStats:
         """Counts of the graph as it is."""
@@ -287,23 +272,21 @@ class GraphView:
         Pairs of a statement's id and a sentence, as ("...:3", "Kira is a ranger"). Whoever looks as
         of the position that comes with them finds them in the same words.
         """
-        async with snapshot(self._pool) as curs:
-            view = await view_at(curs, positions.GRAPH)
-            looked_at = looking(session_id, view)
-            await curs.execute(
-                "SELECT DISTINCT entity_id, name FROM graph_names"
-                f" WHERE {STANDS} AND type IS DISTINCT FROM %(literal)s"
-                " AND strpos(lower(%(text)s), lower(name)) > 0",
-                looked_at | {"literal": LITERAL, "text": text},
-            )
+        parameters = {"session_id": session_id, "literal": LITERAL, "text": text}
+        async with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as curs:
+            await curs.execute(NAMED_IN, parameters)
+            rows = await curs.fetchall()
+            view_position = rows[0]["view_position"]
             named = {
-                row["entity_id"] for row in await curs.fetchall() if is_named_in(row["name"], text)
+                row["entity_id"] for row in rows if row["name"] and is_named_in(row["name"], text)
             }
             if not named:
-                return Neighbourhood([], view.position)
-            rows = await read_newest_facts(curs, looked_at, list(named), limit)
-        facts = [
-            (row["statement_id"], sentence(row["subject"], row["predicate"], row["object"]))
-            for row in rows
-        ]
-        return Neighbourhood(facts, view.position)
+                return Neighbourhood([], view_position)
+            # Without a transaction, as positions say all: only a rebuild that takes these rows away
+            # in between would leave this prompt without them.
+            looked_at = parameters | {"version": rows[0]["version"], "at": view_position}
+            facts = [
+                (row["statement_id"], sentence(row["subject"], row["predicate"], row["object"]))
+                for row in await read_newest_facts(curs, looked_at, list(named), limit)
+            ]
+        return Neighbourhood(facts, view_position)

@@ -8,26 +8,57 @@ from psycopg import AsyncCursor
 
 from projections import positions
 from projections.entity_names import entity_id_of
-from projections.graph_building import ACCOUNT_FIELDS, edges_of, nodes_of
-from projections.graph_parts import Edge, Moment, Node, UnknownEntityError, UpdateType
-from projections.positions import ViewAt, view_at
+from projections.graph_building import ACCOUNT_FIELDS
+from projections.graph_parts import Moment, UnknownEntityError
+from projections.positions import POSITION_OF, ViewAt, view_at
 
 RECENT_STATEMENTS = 200  # about an entity: what recall looks at
 FETCHED_AT_ONCE = 500  # rows, which take some milliseconds to decode
 
+OLDEST_FIRST = "position, number"
+NEWEST_FIRST = "position DESC, number DESC"
+
 Row = dict[str, Any]
 Cursor = AsyncCursor[Row]
 
+
+def stands(
+    *, version: str = "%(version)s", session_id: str = "%(session_id)s", at: str = "%(at)s"
+) -> str:
+    """The condition on rows of statements and names that they are of a session, and stand.
+
+    The arguments are SQL: by default the query's parameters, or a column of a row beside.
+    """
+    return (
+        f"version = {version} AND session_id = {session_id} AND from_position <= {at}"
+        f" AND (until_position IS NULL OR until_position > {at})"
+    )
+
+
+def is_drawn(*, session_id: str = "%(session_id)s", at: str = "%(at)s") -> str:
+    """The condition on rows of statements that they stand and are drawn.
+
+    Negated, planned, possible and reported things are kept as statements, and never drawn as if
+    they were so.
+    """
+    return (
+        f"{stands(session_id=session_id, at=at)}"
+        " AND polarity = 'yes' AND modality = 'fact' AND said_by IS NULL"
+    )
+
+
+def first_of_fact(columns: str, *, session_id: str = "%(session_id)s", at: str = "%(at)s") -> str:
+    """Of the statements that state a `fact` (a row beside), the one that is drawn."""
+    return (
+        f"(SELECT {columns} FROM graph_statements WHERE {is_drawn(session_id=session_id, at=at)}"
+        " AND subject_id = fact.subject_id AND predicate = fact.predicate"
+        f" AND object_id = fact.object_id ORDER BY {OLDEST_FIRST} LIMIT 1)"
+    )
+
+
 OF_SESSION = "version = %(version)s AND session_id = %(session_id)s"
-# Conditions on the rows of statements and names. Negated, planned, possible and reported things are
-# kept as statements, and never drawn as if they were so.
-STANDS = (
-    f"{OF_SESSION} AND from_position <= %(at)s"
-    " AND (until_position IS NULL OR until_position > %(at)s)"
-)
-IS_DRAWN = f"{STANDS} AND polarity = 'yes' AND modality = 'fact' AND said_by IS NULL"
-OLDEST_FIRST = "position, number"
-NEWEST_FIRST = "position DESC, number DESC"
+STANDS = stands()
+IS_DRAWN = is_drawn()
 # What an entity was called first is what it is called; names of what was merged into it come after.
 FIRST_NAME = "own_id <> entity_id, position, mention"
 NAME_OF = (
@@ -37,19 +68,11 @@ NAME_OF = (
 SUBJECT = NAME_OF.format("subject_id")
 OBJECT = NAME_OF.format("object_id")
 
-BEGAN = "from_position > %(after)s AND from_position <= %(at)s"
-ENDED = "until_position > %(after)s AND until_position <= %(at)s"
 EDGE_COLUMNS = (
     "statement_id, subject_id, predicate, object_id, quote, speaker, turn_id, said_at, extractor,"
     " confidence, valid_from, valid_to, source_position, position, number, learned_at"
 )
 ACCOUNT_COLUMNS = ", ".join([*ACCOUNT_FIELDS, "number"])
-# Of those that state a fact, the one that is drawn.
-FIRST_OF_FACT = (
-    f"(SELECT {{}} FROM graph_statements WHERE {IS_DRAWN} AND subject_id = fact.subject_id"
-    " AND predicate = fact.predicate AND object_id = fact.object_id"
-    f" ORDER BY {OLDEST_FIRST} LIMIT 1)"
-)
 _ABOUT = (
     f"(SELECT subject_id, predicate, object_id, {OLDEST_FIRST} FROM graph_statements"
     f" WHERE {IS_DRAWN} AND {{}} = named.entity_id ORDER BY {NEWEST_FIRST} LIMIT %(recent)s)"
@@ -64,8 +87,21 @@ _NEWEST_FACTS = f"""
     SELECT first.statement_id, fact.predicate,
         {NAME_OF.format("fact.subject_id")} AS subject,
         {NAME_OF.format("fact.object_id")} AS object
-    FROM fact, LATERAL {FIRST_OF_FACT.format("statement_id")} AS first
+    FROM fact, LATERAL {first_of_fact("statement_id")} AS first
     ORDER BY fact.stated_last DESC
+"""
+# Entities whose names a text may contain, with the view that they are of; of none, that alone.
+NAMED_IN = f"""
+    SELECT view.position AS view_position, view.version, named.entity_id, named.name
+    FROM (
+        SELECT {POSITION_OF.replace("%s", "'graph'")} AS position, version
+        FROM lorewire_views WHERE name = 'graph'
+    ) AS view
+    LEFT JOIN LATERAL (
+        SELECT DISTINCT entity_id, name FROM graph_names
+        WHERE {stands(version="view.version", at="view.position")}
+            AND type IS DISTINCT FROM %(literal)s AND strpos(lower(%(text)s), lower(name)) > 0
+    ) AS named ON true
 """
 TOUCHING = "AND (subject_id = ANY(%(entities)s) OR object_id = ANY(%(entities)s))"
 BETWEEN = "AND subject_id = ANY(%(entities)s) AND object_id = ANY(%(entities)s)"
@@ -151,84 +187,6 @@ async def walk(curs: Cursor, looked_at: dict[str, Any], entity: str, depth: int)
         outermost = {id for row in rows for id in (row["subject_id"], row["object_id"])} - reached
         reached = reached | outermost
     return reached
-
-
-async def read_touched(
-    curs: Cursor, between: dict[str, Any]
-) -> tuple[dict[str, list[str]], list[str], bool]:
-    """What may differ between two positions: facts (as columns of their parts), and entities.
-
-    And whether anything was learned between them.
-    """
-    await curs.execute(
-        "SELECT subject_id, predicate, object_id, from_position = position AS is_learned"
-        f" FROM graph_statements WHERE {OF_SESSION} AND {BEGAN}"
-        " UNION SELECT subject_id, predicate, object_id, false"
-        f" FROM graph_statements WHERE {OF_SESSION} AND {ENDED}",
-        between,
-    )
-    rows = await fetch_all(curs)
-    touched = {(row["subject_id"], row["predicate"], row["object_id"]) for row in rows}
-    facts = {
-        "subjects": [subject for subject, _, _ in touched],
-        "predicates": [predicate for _, predicate, _ in touched],
-        "objects": [object_ for _, _, object_ in touched],
-    }
-    await curs.execute(
-        f"SELECT entity_id FROM graph_names WHERE {OF_SESSION} AND {BEGAN}"
-        f" UNION SELECT entity_id FROM graph_names WHERE {OF_SESSION} AND {ENDED}",
-        between,
-    )
-    named = [row["entity_id"] for row in await fetch_all(curs)]
-    is_learned = any(row["is_learned"] for row in rows)
-    return facts, list({*facts["subjects"], *facts["objects"], *named}), is_learned
-
-
-async def read_correction(curs: Cursor, between: dict[str, Any]) -> UpdateType:
-    """What happened between two positions where nothing was learned; one thing of perhaps more."""
-    merges = f"SELECT FROM graph_merges WHERE {OF_SESSION}"
-    await curs.execute(
-        "SELECT CASE"
-        f" WHEN EXISTS ({merges} AND {BEGAN} AND made_by = 'person') THEN 'entities_merged'"
-        f" WHEN EXISTS ({merges} AND {ENDED} AND ended_reason = 'split') THEN 'entities_split'"
-        f" WHEN EXISTS (SELECT FROM graph_statements WHERE {OF_SESSION} AND {ENDED}"
-        "  AND ended_reason = 'retracted') THEN 'statement_retracted'"
-        " ELSE 'knowledge_extracted' END AS update_type",
-        between,
-    )
-    row = await curs.fetchone()
-    assert row is not None
-    update_type: UpdateType = row["update_type"]
-    return update_type
-
-
-async def read_part(
-    curs: Cursor, looked_at: dict[str, Any], facts: dict[str, list[str]], entities: list[str]
-) -> tuple[dict[str, Node], dict[str, Edge]]:
-    """Those of the facts and entities that are drawn as of a position, by id."""
-    looked_at = looked_at | {"entities": entities, **facts}
-    await curs.execute(
-        "SELECT first.* FROM"
-        " unnest(%(subjects)s::text[], %(predicates)s::text[], %(objects)s::text[])"
-        " AS fact (subject_id, predicate, object_id),"
-        f" LATERAL {FIRST_OF_FACT.format(EDGE_COLUMNS)} AS first",
-        looked_at,
-    )
-    edge_rows = await fetch_all(curs)
-    name_rows = await read_names(curs, looked_at, "AND entity_id = ANY(%(entities)s)")
-    drawn = {id for row in edge_rows for id in (row["subject_id"], row["object_id"])}
-    if others := [entity for entity in entities if entity not in drawn]:
-        # Not EXISTS, for which all statements may be hashed.
-        has = f"(SELECT true FROM graph_statements WHERE {IS_DRAWN} AND {{}} = entity_id LIMIT 1)"
-        await curs.execute(
-            "SELECT entity_id FROM unnest(%(others)s::text[]) AS touched (entity_id)"
-            f" WHERE {has.format('subject_id')} OR {has.format('object_id')}",
-            looked_at | {"others": others},
-        )
-        drawn |= {row["entity_id"] for row in await curs.fetchall()}
-    nodes = {node.id: node for node in nodes_of(name_rows)}
-    edges = {edge.id: edge for edge in edges_of(edge_rows, nodes)}
-    return {id: node for id, node in nodes.items() if id in drawn}, edges
 
 
 async def read_counts(curs: Cursor, query: str, parameters: dict[str, Any]) -> dict[str, int]:

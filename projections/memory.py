@@ -11,7 +11,7 @@ from uuid import UUID
 
 import numpy as np
 from psycopg import Cursor
-from psycopg.rows import DictRow, class_row, dict_row, tuple_row
+from psycopg.rows import DictRow, class_row, dict_row, scalar_row, tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from events.log import Log, Recorded
@@ -287,20 +287,24 @@ class MemoryView:
         assert total is not None
         return EntryPage(entries, total["total"], view.position)
 
-    async def entries_between(self, session_id: UUID, after: int, upto: int) -> list[MemoryEntry]:
-        """What was said after one position up to another, oldest first."""
+    async def entries_between(
+        self, session_ids: Sequence[UUID], after: int, upto: int
+    ) -> dict[UUID, list[MemoryEntry]]:
+        """What was said after one position up to another in each of the sessions, oldest first."""
+        found: dict[UUID, list[MemoryEntry]] = {session_id: [] for session_id in session_ids}
         async with (
             self._pool.connection() as conn,
-            conn.cursor(row_factory=class_row(MemoryEntry)) as curs,
+            conn.cursor(row_factory=tuple_row) as curs,
         ):
             await curs.execute(
-                f"SELECT {_COLUMNS} FROM memory_entries"
-                f" WHERE {_IS_LIVE} AND session_id = %s AND position > %s AND position <= %s"
+                f"SELECT session_id, {_COLUMNS} FROM memory_entries"
+                f" WHERE {_IS_LIVE} AND session_id = ANY(%s) AND position > %s AND position <= %s"
                 f" ORDER BY {_OLDEST_FIRST}",
-                (session_id, after, upto),
+                (list(session_ids), after, upto),
             )
-            entries: list[MemoryEntry] = await curs.fetchall()
-        return entries
+            for session_id, *entry in await curs.fetchall():
+                found[session_id].append(MemoryEntry(*entry))
+        return found
 
     async def positions_of(self, session_id: UUID, entry_ids: Sequence[str]) -> dict[str, int]:
         """The positions of the events that entries come from; without those that are not there."""
@@ -312,15 +316,16 @@ class MemoryView:
             )
             return {row["entry_id"]: row["position"] for row in await curs.fetchall()}
 
-    async def moved_since(self, position: int) -> dict[UUID, int]:
-        """The sessions with entries newer than a position, and the position of their newest."""
-        async with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as curs:
+    async def moved_since(self, position: int) -> list[UUID]:
+        """The sessions with entries newer than a position."""
+        async with self._pool.connection() as conn, conn.cursor(row_factory=scalar_row) as curs:
             await curs.execute(
-                "SELECT session_id, max(position) AS position FROM memory_entries"
-                f" WHERE {_IS_LIVE} AND position > %s GROUP BY session_id",
+                "SELECT DISTINCT session_id FROM memory_entries"
+                f" WHERE {_IS_LIVE} AND position > %s",
                 (position,),
             )
-            return {row["session_id"]: row["position"] for row in await curs.fetchall()}
+            moved: list[UUID] = await curs.fetchall()
+        return moved
 
     async def stats(self, session_id: UUID) -> MemoryStats:
         """Counts of one session's entries."""

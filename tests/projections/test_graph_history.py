@@ -116,7 +116,7 @@ async def test_every_position_can_be_seen_and_reached_by_differences(
     held = held_by(graph)
     for position, graph in then:
         if position > at and dice.random() < 0.6:  # a client may miss some and get them in one
-            applied(held, await view.changes(session_id, at, position))
+            applied(held, (await view.changes([session_id], at, position))[session_id])
             at = position
             assert held == held_by(graph)
 
