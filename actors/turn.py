@@ -1,5 +1,6 @@
 """A turn: recall, write the prompt, let the model speak, tell the session's actor."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -161,15 +162,15 @@ async def _recall(context: TurnContext, services: Services) -> Recalled:
     ):
         logger.warning("Memory is behind position %d: recalling what it has", wanted)
     shown = {turn.turn_id for turn in context.past} | {query.turn_id}
-    found = await context.index.search(
-        query.message,
-        limit=RECALLED_ENTRIES + 2 * len(shown),
-        newest=context.config.max_memory_size,
+    found, graph = await asyncio.gather(
+        context.index.search(
+            query.message,
+            limit=RECALLED_ENTRIES + 2 * len(shown),
+            newest=context.config.max_memory_size,
+        ),
+        services.graph.neighbourhood(query.session_id, query.message, limit=RECALLED_FACTS),
     )
     entries = [hit.entry for hit in found.hits if hit.entry.turn_id not in shown]
-    graph = await services.graph.neighbourhood(
-        query.session_id, query.message, limit=RECALLED_FACTS
-    )
     return Recalled(entries[:RECALLED_ENTRIES], found.view_position, graph)
 
 

@@ -24,6 +24,7 @@ from projections.search import MemoryIndex
 logger = logging.getLogger(__name__)
 
 SHOWN_TURNS = 6  # the last turns as they are, word for word, in every prompt
+MAX_SHOWN_TURNS = 12  # with those before them that memory has not read yet
 
 TurnEnd = Session.ReplyCompleted | Session.ReplyFailed | Session.ReplyCancelled
 
@@ -80,7 +81,7 @@ class Turns:
     async def remember(self, live: LiveSession) -> None:
         """Read the last turns, which prompts show, where that was not done yet."""
         if self._past is None:
-            self._past = deque(await live.past_turns(SHOWN_TURNS), maxlen=SHOWN_TURNS)
+            self._past = deque(await live.past_turns(SHOWN_TURNS))
             self._recall_from = live.position
 
     def add(self, query: Session.QueryAsked) -> None:
@@ -90,11 +91,12 @@ class Turns:
     def start(self, turn_id: UUID, session: Session, index: MemoryIndex, memory: int) -> None:
         """Begin to write a reply. `memory` says how far the view of it is known to have read."""
         query = self._queries[turn_id]
+        past = self._shown(memory)
         context = TurnContext(
             query,
             session.config,
             domain_of(session, self._services),
-            tuple(self._past or ()),
+            past,
             index,
             None if memory >= self._recall_from else self._recall_from,
         )
@@ -103,6 +105,15 @@ class Turns:
         self.running = LiveTurn(query, task)
         self._monitor.tell(TurnsRunning(+1))
         self._say("typing_start", turn_id)
+
+    def _shown(self, memory: int) -> tuple[PastTurn, ...]:
+        """The last turns; those before them only until memory has read them."""
+        past = self._past or deque()
+        while len(past) > SHOWN_TURNS and (
+            past[0].position <= memory or len(past) > MAX_SHOWN_TURNS
+        ):
+            self._recall_from = max(self._recall_from, past.popleft().position)
+        return tuple(past)
 
     def finish(self, event: TurnEnd, position: int) -> None:
         """A turn has ended, and this was stored."""
@@ -113,8 +124,6 @@ class Turns:
         query = self._queries.pop(turn_id, None)
         if query is not None and isinstance(event, Session.ReplyCompleted):
             assert self._past is not None
-            if len(self._past) == SHOWN_TURNS:
-                self._recall_from = max(self._recall_from, self._past[0].position)
             self._past.append(PastTurn(turn_id, query.message, event.text, position))
         if self.is_running(turn_id):
             self.drop()

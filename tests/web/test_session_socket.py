@@ -8,9 +8,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from actors.turns import MAX_SHOWN_TURNS, SHOWN_TURNS
 from events.session import MAX_WAITING_TURNS
 from tests.actors.test_protocol import BAD
-from tests.harness import Server, Socket
+from tests.harness import Server, Socket, running_server
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -507,6 +508,38 @@ async def test_the_last_turns_are_in_the_prompt_word_for_word(server: Server) ->
         "user",
     ]
     assert server.model.requests[-1]["messages"][1]["content"] == "My name is Ada."
+
+
+def queries_shown(server: Server) -> list[str]:
+    """The queries that the model was shown last."""
+    messages = server.model.requests[-1]["messages"]
+    return [message["content"] for message in messages if message["role"] == "user"]
+
+
+async def test_turns_that_memory_has_read_give_way_to_newer_ones(server: Server) -> None:
+    socket = await server.connect(await server.open_session())
+    for number in range(SHOWN_TURNS + 3):
+        await socket.query(f"Question {number}.")
+    newest = f"Question {SHOWN_TURNS + 2}."
+    while not any(m["type"] == "memory_updated" and newest in str(m) for m in socket.seen):
+        await socket.receive()
+
+    await socket.query("And now?")
+
+    assert queries_shown(server) == [*(f"Question {n}." for n in range(3, 9)), "And now?"]
+
+
+async def test_turns_that_memory_has_not_read_are_shown_besides(
+    migrated_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.turn.RECALL_WAITS_S", 0.05)
+    async with running_server(migrated_database_url, with_projector=False) as server:
+        socket = await server.connect(await server.open_session())
+        for number in range(MAX_SHOWN_TURNS + 2):
+            await socket.query(f"Question {number}.")
+
+        newest = MAX_SHOWN_TURNS + 1
+        assert queries_shown(server) == [f"Question {n}." for n in range(1, newest + 1)]
 
 
 @pytest.mark.parametrize("kind", ["conversations", "entities", "facts"])
