@@ -30,12 +30,15 @@ from projections.tracking import OvertakenError, lock_shard, shard_position
 
 logger = logging.getLogger(__name__)
 
+MAX_QUERIES = 1000  # kept at hand until their turns end
 MAX_SESSIONS = 1000  # kept at hand, each with at most 4,800 names, and mostly a few
 EVENTS_WITH_NAMES = 100  # the newest of a session's knowledge: whom it spoke of lately
 SNAPSHOT_EVENTS = 100  # so many are loaded in some 5 ms
 MAX_CONFLICTS = 5  # the stream has hardly another writer
 MAX_EVENTS_BEFORE = 40  # in which to find the turns before one: others may have been asked between
 WAIT_S = 1.0  # between looks at a turn that is being read, at which the waiting is made visible
+
+Read = tuple[Recorded, Reading]  # what ended a turn, and what was read in it
 
 TurnEnded = Session.ReplyCompleted | Session.ReplyFailed | Session.ReplyCancelled
 
@@ -100,11 +103,13 @@ class LearningPolicy:
         self._report = CallReport(log, self._counts, self.name, shard)
         self._sessions: Recent[UUID, SessionKnowledge] = Recent(MAX_SESSIONS)
         self._talks: Recent[UUID, Session] = Recent(MAX_SESSIONS)
+        self._queries: Recent[tuple[UUID, int], Session.QueryAsked] = Recent(MAX_QUERIES)
         self._readings: dict[int, Future[Reading]] = {}  # by position, until they are stored
         self._others_start: int | None = None  # where the other follower was when this one began
 
     def advance(self, after: int, recorded: Sequence[Recorded], upto: int | None = None) -> None:
-        """Learn from these events. Each commits for itself, since reading one takes time.
+        """Learn from these events. What was read at once is stored at once, and nothing waits for
+        what is still being read.
 
         Raises NotYetError where there is no model to ask, and OvertakenError where another
         projector was faster.
@@ -114,11 +119,12 @@ class LearningPolicy:
         for position in [each for each in self._readings if each <= after]:
             self._readings.pop(position).cancel()  # another projector has learned it
         position = after
-        for one, reading in self._read_in_order(recorded):
-            self._store(one, reading, within=partial(self._move, position=one.position))
-            self._readings.pop(one.position, None)
+        for read in self._read_in_order(recorded):
+            position = read[-1][0].position
+            self._store(read, within=partial(self._move, position=position))
+            for one, _ in read:
+                self._readings.pop(one.position, None)
             self._report.tell()
-            position = one.position
         last = recorded[-1].position if upto is None else upto
         if position < last:
             with self._log.recorder.datastore.transaction(commit=True) as curs:
@@ -140,7 +146,7 @@ class LearningPolicy:
                 take_back(curs)
         else:
             del self._readings[one.position]
-            self._store(one, reading, within=take_back)
+            self._store([(one, reading)], within=take_back)
 
     def _move(self, curs: Cursor[DictRow], *, position: int) -> None:
         """Bring the position forward, in the transaction that stores what it stands for."""
@@ -149,20 +155,27 @@ class LearningPolicy:
             raise OvertakenError(name)
         self._log.recorder.store_position(name, position, curs)
 
-    def _read_in_order(self, recorded: Sequence[Recorded]) -> Iterator[tuple[Recorded, Reading]]:
-        """Have turns read, as many at once as the reader can, and hand them out in order.
+    def _read_in_order(self, recorded: Sequence[Recorded]) -> Iterator[Sequence[Read]]:
+        """Have turns read, as many at once as the reader can, and hand them out in order: together
+        those that are there already, each of another session.
 
         What has been read and could not be stored is not read again: a call may cost money.
         """
         waiting: deque[tuple[Recorded, Future[Reading]]] = deque()
         for turns in self._prepared(recorded):
-            for one, turn in turns:
-                waiting.append((one, self._submit(one.position, turn)))
-                if len(waiting) >= self._max_at_once:
-                    first, future = waiting.popleft()
-                    yield first, self._wait_for(future)
-        for first, future in waiting:
-            yield first, self._wait_for(future)
+            waiting.extend((one, self._submit(one.position, turn)) for one, turn in turns)
+            while waiting and (waiting[0][1].done() or len(waiting) >= self._max_at_once):
+                yield self._take(waiting)
+        while waiting:
+            yield self._take(waiting)
+
+    def _take(self, waiting: deque[tuple[Recorded, "Future[Reading]"]]) -> Sequence[Read]:
+        one, future = waiting.popleft()
+        taken = {one.event.session_id: (one, self._wait_for(future))}
+        while waiting and waiting[0][1].done() and waiting[0][0].event.session_id not in taken:
+            one, future = waiting.popleft()
+            taken[one.event.session_id] = one, future.result()
+        return list(taken.values())
 
     def _prepared(
         self, recorded: Sequence[Recorded]
@@ -173,6 +186,8 @@ class LearningPolicy:
         """
         turns: dict[UUID, tuple[Recorded, TurnText]] = {}
         for one in recorded:
+            if isinstance(one.event, Session.QueryAsked):
+                self._queries[one.event.session_id, one.event.originator_version] = one.event
             if one.event.session_id in turns:
                 yield self._prepare(turns.values())
                 turns.clear()
@@ -282,7 +297,9 @@ class LearningPolicy:
         )
 
     def _passages_of(self, event: TurnEnded, agent_name: str) -> list[Passage]:
-        query: Session.QueryAsked = self._log.read_one(event.session_id, event.query_version)
+        query = self._queries.get((event.session_id, event.query_version))
+        if query is None:
+            query = self._log.read_one(event.session_id, event.query_version)
         user_id = query.cause.user_id
         passages = [Passage(query.message, user_id, agent_name)]
         if event.text.strip():
@@ -305,38 +322,43 @@ class LearningPolicy:
             passage for each in reversed(ended) for passage in self._passages_of(each, agent_name)
         ]
 
-    def _store(
-        self, one: Recorded, reading: Reading, *, within: Callable[[Cursor[DictRow]], None]
-    ) -> None:
-        """Append to the knowledge of the session; on a conflict, load it again and once more.
+    def _store(self, read: Sequence[Read], *, within: Callable[[Cursor[DictRow]], None]) -> None:
+        """Append to the knowledge of sessions, of each once; on a conflict, load them once more.
 
-        `within` is done in the same transaction.
+        All is one transaction, in which `within` is done, too.
         """
-        session_id = one.event.session_id
-        turn_id = getattr(one.event, "turn_id", None)
-        statements = tuple(_statements(reading.found, str(turn_id or "seed")))
         for conflicts in range(MAX_CONFLICTS + 1):
-            session = self._session(session_id)
-            # Out of reach until it is stored: what fails leaves an aggregate ahead of the log.
-            del self._sessions[session_id]
-            session.knowledge.learn(
-                turn_id=turn_id,
-                source_position=one.position,
-                extractor=reading.extractor,
-                statements=statements,
-                error=reading.error,
-                said_at=one.event.timestamp,
-            )
+            learned = [self._learn(one, reading) for one, reading in read]
+            events = [event for each in learned for event in each.knowledge.collect_events()]
             try:
-                self._log.events.put(session.knowledge.collect_events(), within=within)
+                self._log.events.put(events, within=within)
             except IntegrityError:
                 if conflicts == MAX_CONFLICTS:
                     raise
             else:
-                session.names.appendleft(names_of(statements))
-                self._sessions[session_id] = session
-                self._take_snapshot(session.knowledge)
+                for (one, _), session in zip(read, learned, strict=True):
+                    self._sessions[one.event.session_id] = session
+                    self._take_snapshot(session.knowledge)
                 return
+
+    def _learn(self, one: Recorded, reading: Reading) -> SessionKnowledge:
+        """A session that has learned what was read, out of reach until that is stored: what fails
+        leaves an aggregate ahead of the log.
+        """
+        session = self._session(one.event.session_id)
+        del self._sessions[one.event.session_id]
+        turn_id = getattr(one.event, "turn_id", None)
+        statements = tuple(_statements(reading.found, str(turn_id or "seed")))
+        session.knowledge.learn(
+            turn_id=turn_id,
+            source_position=one.position,
+            extractor=reading.extractor,
+            statements=statements,
+            error=reading.error,
+            said_at=one.event.timestamp,
+        )
+        session.names.appendleft(names_of(statements))
+        return session
 
     def _talk(self, session_id: UUID) -> Session | None:
         """A session as it is now, of which only the newest events are read where it is at hand."""

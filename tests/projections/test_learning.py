@@ -225,17 +225,19 @@ def test_an_extractor_that_fails_is_recorded_and_not_asked_again(
 def test_another_writer_of_the_knowledge_is_no_obstacle(
     log: Log, scenario: Scenario, extractor: Words
 ) -> None:
-    session_id = scenario.open()
+    session_id, other = scenario.open(), scenario.open()
     scenario.say(session_id, "a=1", "Yes.")
     learning = policy(log, extractor)
     follow(log, learning)  # it has the aggregate at hand now
     scenario.learn(session_id, [])
+    scenario.say(other, "c=3", "Yes.")  # stored together with the next
     scenario.say(session_id, "b=2", "Yes.")
 
     follow(log, learning)
 
     subjects = [[s.subject for s in event.statements] for event in learned(log, session_id)]
     assert subjects == [["a"], [], ["b"]]
+    assert [event.statements[0].subject for event in learned(log, other)] == ["c"]
 
 
 def test_a_race_for_a_turn_is_lost_without_a_trace(
@@ -333,16 +335,18 @@ def test_a_policy_that_is_killed_at_any_point_learns_each_turn_once(
     where: str, log: Log, scenario: Scenario, extractor: Words, migrated_database_url: str
 ) -> None:
     follow(log, policy(log, extractor))
-    session_id = scenario.open()
+    session_ids = [scenario.open(), scenario.open()]
     for number in range(3):
-        scenario.say(session_id, f"n={number}", "Yes.")
+        for session_id in session_ids:
+            scenario.say(session_id, f"n={number}", "Yes.")
 
     for _ in range(3):
         _learn_and_die(migrated_database_url, where)
     follow(log, policy(log, extractor))
 
-    events = learned(log, session_id)
-    assert [event.statements[0].object for event in events] == ["0", "1", "2"]
+    for session_id in session_ids:
+        events = learned(log, session_id)
+        assert [event.statements[0].object for event in events] == ["0", "1", "2"]
 
 
 def test_events_and_position_in_two_transactions_would_learn_twice(
@@ -393,7 +397,7 @@ def test_a_connection_that_is_cut_while_a_turn_is_read_costs_nothing(
     assert len(learned(log, session_id)) == 1
 
 
-def test_turns_of_different_sessions_are_prepared_together(
+def test_turns_of_different_sessions_are_prepared_and_stored_together(
     log: Log, scenario: Scenario, extractor: Words
 ) -> None:
     first, second = scenario.open(), scenario.open()
@@ -413,6 +417,20 @@ def test_turns_of_different_sessions_are_prepared_together(
         "Kira=elf",
     ]
     assert "Kira" in extractor.knew[-1]
+    transactions = [_transactions(log, session_id) for session_id in (first, second)]
+    assert len(set(transactions[0])) == 2
+    assert transactions[1] == transactions[0][:2]  # with its stream's first event
+
+
+def _transactions(log: Log, session_id: UUID) -> list[int]:
+    """The numbers of the transactions in which a session's knowledge was stored."""
+    with log.recorder.datastore.get_connection() as conn, conn.cursor() as curs:
+        curs.execute(
+            "SELECT xmin::text::bigint AS number FROM lorewire_events WHERE originator_id = %s"
+            " ORDER BY notification_id",
+            (knowledge_id(session_id),),
+        )
+        return [row["number"] for row in curs.fetchall()]
 
 
 def test_a_session_at_hand_is_known_as_it_is_now(
