@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -54,9 +54,15 @@ class Append:
     events: Sequence[StoredEvent]  # of one stream, in order
     answer: "asyncio.Future[list[int]]"
     deadline: float  # on the monotonic clock
+    decided: Callable[[UUID | str], None]  # called with the stream when it may be appended to again
+
+    @property
+    def stream_id(self) -> UUID | str:
+        """The stream that it is for."""
+        return self.events[0].originator_id
 
 
-Outcome = tuple["asyncio.Future[list[int]]", list[int] | Exception]
+Outcome = tuple[Append, list[int] | Exception]
 
 
 class JournalActor(pykka.ThreadingActor):
@@ -110,7 +116,7 @@ class JournalActor(pykka.ThreadingActor):
                 )
             except IntegrityError as error:
                 if refused_events == _count_events(batch):  # not for a version that is taken
-                    _answer([(append.answer, error) for append in batch])
+                    _answer([(append, error) for append in batch])
                     return
                 refused_events = _count_events(batch)
                 is_doubtful = True  # one of them is stored already: by us or by somebody else
@@ -127,7 +133,7 @@ class JournalActor(pykka.ThreadingActor):
             except Exception as error:
                 if len(batch) == 1:
                     logger.exception("An append failed for a reason of its own")
-                    _answer([(batch[0].answer, error)])
+                    _answer([(batch[0], error)])
                     return
                 for append in batch:  # one of them is at fault, and it must not harm the others
                     self._commit([append])
@@ -155,9 +161,9 @@ class JournalActor(pykka.ThreadingActor):
                 row is not None and row[1:] == (event.topic, event.state)
                 for row, event in zip(found, append.events, strict=True)
             ):
-                outcomes.append((append.answer, [row[0] for row in found if row]))
+                outcomes.append((append, [row[0] for row in found if row]))
             else:
-                outcomes.append((append.answer, _conflict(append)))
+                outcomes.append((append, _conflict(append)))
         _answer(outcomes)
         return left
 
@@ -190,9 +196,9 @@ class Journal:
         if stream_id in self._under_way:
             raise RuntimeError(f"Stream {stream_id} is being appended to: wait for the answer.")
         self._under_way.add(stream_id)
-        answer.add_done_callback(lambda _answer: self._under_way.discard(stream_id))
         WAITING_APPENDS.inc()
-        self._actor.tell(Append(stored, answer, time.monotonic() + self._timeout_s))
+        deadline = time.monotonic() + self._timeout_s
+        self._actor.tell(Append(stored, answer, deadline, self._under_way.discard))
         return answer
 
     def stop(self) -> None:
@@ -211,15 +217,14 @@ def _without_expired(batch: list[Append]) -> list[Append]:
     if expired:
         REFUSED_APPENDS.labels("unavailable").inc(len(expired))
         error = LogUnavailableError("The event store does not answer. Try again in a moment.")
-        _answer([(append.answer, error) for append in expired])
+        _answer([(append, error) for append in expired])
     return left
 
 
 def _conflict(append: Append) -> StreamConflictError:
     REFUSED_APPENDS.labels("conflict").inc()
     return StreamConflictError(
-        f"Stream {append.events[0].originator_id} already has a version"
-        f" {append.events[0].originator_version}."
+        f"Stream {append.stream_id} already has a version {append.events[0].originator_version}."
     )
 
 
@@ -230,7 +235,7 @@ def _acknowledge(batch: list[Append], positions: Sequence[int]) -> None:
     taken = 0
     for append in batch:
         end = taken + len(append.events)
-        outcomes.append((append.answer, list(positions[taken:end])))
+        outcomes.append((append, list(positions[taken:end])))
         taken = end
     _answer(outcomes)
 
@@ -239,7 +244,7 @@ def _answer(outcomes: list[Outcome]) -> None:
     """Resolve futures on their loops, with one wake-up for each loop, in the order of commits."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
     for outcome in outcomes:
-        by_loop.setdefault(outcome[0].get_loop(), []).append(outcome)
+        by_loop.setdefault(outcome[0].answer.get_loop(), []).append(outcome)
     for loop, its_outcomes in by_loop.items():
         try:
             loop.call_soon_threadsafe(_resolve, its_outcomes)
@@ -248,10 +253,11 @@ def _answer(outcomes: list[Outcome]) -> None:
 
 
 def _resolve(outcomes: list[Outcome]) -> None:
-    for future, outcome in outcomes:
-        if future.done():  # cancelled by whoever waited
+    for append, outcome in outcomes:
+        append.decided(append.stream_id)
+        if append.answer.done():  # cancelled by whoever waited
             continue
         if isinstance(outcome, Exception):
-            future.set_exception(outcome)
+            append.answer.set_exception(outcome)
         else:
-            future.set_result(outcome)
+            append.answer.set_result(outcome)

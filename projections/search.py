@@ -21,6 +21,7 @@ from projections.memory import IndexedEntry, IndexedUpTo, MemoryEntry, MemoryVie
 from projections.positions import ViewAt
 from projections.ranking import Kind, Ranked, Selection, SessionIndex
 
+FEW_STEMS = 4_000  # in characters: are added sooner than a thread can be woken to do it
 MAX_CACHED_WORDS = 50_000  # of all sessions; most words of a language come again
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019.-][^\W_]+)*")  # as `content_stems` sees words
@@ -113,7 +114,12 @@ class MemoryIndex:
         return SessionIndex(self._embedder.dimensions, min_cosine=self._embedder.min_cosine)
 
     async def _take_in(self, view: ViewAt, entries: Sequence[IndexedEntry]) -> None:
-        if entries or view.generation != self._generation:
+        if not entries and view.generation == self._generation:
+            return
+        size = sum(len(one.stems) for one in entries)
+        if size <= FEW_STEMS and not self._index_lock.locked():
+            self._add(view.generation, entries)
+        else:
             await asyncio.to_thread(self._add, view.generation, entries)
 
     def _add(self, generation: int, entries: Sequence[IndexedEntry]) -> None:

@@ -122,6 +122,20 @@ async def test_a_stream_is_appended_to_once_at_a_time(journal: Journal) -> None:
     await journal.append(ask(session).collect_events())
 
 
+async def test_a_stream_is_being_appended_to_although_nobody_waits_any_more(
+    journal: Journal,
+) -> None:
+    session = ask(open_session())
+    journal.append(session.collect_events()).cancel()
+    later = ask(session).collect_events()
+
+    with pytest.raises(RuntimeError, match="wait for the answer"):
+        journal.append(later)
+    await journal.append(open_session().collect_events())  # stored behind it, or with it
+
+    assert len(await journal.append(later)) == 1
+
+
 async def test_of_two_writers_of_one_version_one_is_stored(log: Log, journal: Journal) -> None:
     session = open_session()
     await journal.append(session.collect_events())
