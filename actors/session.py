@@ -198,6 +198,8 @@ class SessionActor(LoopActor):
             case ViewMoved():
                 await self._views.read(message)
             case ViewRebuilt():
+                if message.view == "memory":
+                    self._index.note_rebuilt(message.position)
                 await self._views.rebuilt(message)
             case Correct():
                 return await self._correct(message.request, message.cause)

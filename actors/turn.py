@@ -63,6 +63,7 @@ class TurnContext:
     past: Sequence[PastTurn]  # oldest first
     index: MemoryIndex
     recall_from: int | None  # wait until memory has read up to here; None: it has
+    look_upto: int  # what was said later may be left out: the prompt shows it
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,13 @@ async def _recall(context: TurnContext, services: Services) -> Recalled:
     ):
         logger.warning("Memory is behind position %d: recalling what it has", wanted)
     shown = {turn.turn_id for turn in context.past} | {query.turn_id}
+    newest = context.config.max_memory_size  # counted from the end, which must be known then
     found, graph = await asyncio.gather(
         context.index.search(
             query.message,
             limit=RECALLED_ENTRIES + 2 * len(shown),
-            newest=context.config.max_memory_size,
+            newest=newest,
+            at_least=context.look_upto if newest is None else None,
         ),
         services.graph.neighbourhood(query.session_id, query.message, limit=RECALLED_FACTS),
     )

@@ -68,6 +68,7 @@ class Turns:
         self._queries: dict[UUID, Session.QueryAsked] = {}  # of the open turns
         self._past: deque[PastTurn] | None = None  # None: to be read
         self._recall_from = 0  # the newest position that prompts do not show by themselves
+        self._unanswered = 0  # of the newest query without a reply, which they do not show either
         self.running: LiveTurn | None = None
 
     def is_open(self, turn_id: UUID) -> bool:
@@ -99,6 +100,7 @@ class Turns:
             past,
             index,
             None if memory >= self._recall_from else self._recall_from,
+            max(self._recall_from, self._unanswered),
         )
         task = asyncio.create_task(run_turn(context, self._services, self._tell))
         self._services.keep(task)
@@ -125,6 +127,8 @@ class Turns:
         if query is not None and isinstance(event, Session.ReplyCompleted):
             assert self._past is not None
             self._past.append(PastTurn(turn_id, query.message, event.text, position))
+        else:
+            self._unanswered = position
         if self.is_running(turn_id):
             self.drop()
             self._say("typing_stop", turn_id)

@@ -58,8 +58,8 @@ class Found:
 class MemoryIndex:
     """One session's search index, made from the view's rows when it is first used.
 
-    Every search first brings it up to the view's position, and begins anew where a rebuild has
-    replaced the rows.
+    A search first brings it up to the view's position, and begins anew where a rebuild has
+    replaced the rows; one that can do with less says so.
     """
 
     def __init__(self, view: MemoryView, session_id: UUID, embedder: Embedder | None) -> None:
@@ -68,7 +68,8 @@ class MemoryIndex:
         self._session_id = session_id
         self._embedder = embedder
         self._index = self._empty()
-        self._up_to: IndexedUpTo | None = None
+        self._seen: ViewAt | None = None  # the view when the index was last brought up to it
+        self._rebuilt_at = -1  # where the view was when its rows were last known to be replaced
         self._generation: int | None = None  # of what the index has taken in
         self._lock = asyncio.Lock()
         self._index_lock = threading.Lock()  # a search that is cancelled leaves its thread running
@@ -85,28 +86,42 @@ class MemoryIndex:
         until: datetime | None = None,
         as_of: int | None = None,
         newest: int | None = None,
+        at_least: int | None = None,
     ) -> Found:
         """Find entries of the session, best first; see `SessionIndex.search` for the ranking.
 
         `since` and `until` are both inclusive, `as_of` is the position at which to look, and
-        `newest` leaves only so many of the newest entries to be found. Where meaning can take no
-        part, as `meaning` of the answer says, any search goes by words alone.
+        `newest` leaves only so many of the newest entries to be found. With `at_least`, entries
+        after that position may be left out: the view is not asked where the index has those before
+        it. Where meaning can take no part, as `meaning` of the answer says, any search goes by
+        words alone.
         """
         started = time.perf_counter()
         selection = Selection(as_of, role, since, until, newest)
         async with self._lock:
-            view = await self._view.read_indexed(
-                self._session_id,
-                self._up_to,
-                self._take_in,
-                embedder=self._embedder.name if self._embedder else None,
-            )
-            self._up_to = IndexedUpTo(view.generation, view.position)
+            view = self._seen
+            if view is None or at_least is None or view.position < max(at_least, self._rebuilt_at):
+                view = await self._look()
             hits, total, meaning = await asyncio.to_thread(
                 self._search, query, kind, view, selection, limit, offset
             )
         took_ms = (time.perf_counter() - started) * 1000
         return Found(hits, total, view.position, took_ms, meaning)
+
+    def note_rebuilt(self, position: int) -> None:
+        """Rows of the view were replaced, at or before this position of it."""
+        self._rebuilt_at = position + 1
+
+    async def _look(self) -> ViewAt:
+        """Bring the index up to the view."""
+        seen = self._seen
+        self._seen = await self._view.read_indexed(
+            self._session_id,
+            IndexedUpTo(seen.generation, seen.position) if seen else None,
+            self._take_in,
+            embedder=self._embedder.name if self._embedder else None,
+        )
+        return self._seen
 
     def _empty(self) -> SessionIndex:
         if self._embedder is None:

@@ -105,6 +105,37 @@ async def test_a_search_sees_what_the_view_has_taken_in_since_the_last(
     assert (await index.search("dragon", limit=10, as_of=before)).total == 0
 
 
+async def test_a_search_that_needs_no_more_than_it_has_does_not_look_at_the_view(
+    log: Log, told: UUID, scenario: Scenario, pool: Pool
+) -> None:
+    index = MemoryIndex(MemoryView(pool), told, None)
+    project(log, None)
+    before = (await index.search("dragon", limit=10)).view_position
+    scenario.say(told, "Is that a dragon?", "It is.")
+    project(log, None)
+
+    without = await index.search("dragon", limit=10, at_least=before)
+    needed = await index.search("dragon", limit=1, at_least=log.head())
+
+    assert (without.total, without.view_position) == (0, before)
+    assert texts(needed) == ["Is that a dragon?"]
+
+
+async def test_a_search_looks_at_the_view_when_its_rows_were_replaced(
+    log: Log, told: UUID, scenario: Scenario, pool: Pool
+) -> None:
+    index = MemoryIndex(MemoryView(pool), told, None)
+    project(log, None)
+    before = (await index.search("dragon", limit=10)).view_position
+    scenario.say(told, "Is that a dragon?", "It is.")
+    project(log, None)
+
+    index.note_rebuilt(before)
+
+    found = await index.search("dragon", limit=1, at_least=before)
+    assert texts(found) == ["Is that a dragon?"]
+
+
 async def test_as_of_gives_what_was_found_when_that_position_was_the_newest(
     log: Log, scenario: Scenario, pool: Pool, embedder: Embedder
 ) -> None:

@@ -495,6 +495,21 @@ async def test_what_was_said_is_recalled_in_later_turns(server: Server) -> None:
     assert any("under the mill" in text for text in recalled)
 
 
+async def test_a_query_that_got_no_reply_is_recalled_in_the_next_turn(server: Server) -> None:
+    socket = await server.connect(await server.open_session())
+    await socket.query("Where am I?")
+    server.model.hang_after(2)
+    await socket.send("query", {"message": "The amulet is hidden under the mill."})
+    await socket.until("query_response", sequence=2)
+    await socket.ask("cancel", {})
+    server.model.behave()
+    await server.caught_up()
+
+    await socket.query("Where is the amulet hidden?")
+
+    assert "under the mill" in server.model.requests[-1]["messages"][0]["content"]
+
+
 async def test_the_last_turns_are_in_the_prompt_word_for_word(server: Server) -> None:
     socket = await server.connect(await server.open_session())
     await socket.query("My name is Ada.")
