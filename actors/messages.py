@@ -7,7 +7,7 @@ from uuid import UUID
 from actors.connection import Connection
 from actors.protocol import Message, Query, Request
 from actors.resume import Resume
-from actors.services import ViewName
+from actors.view_progress import ViewName
 from events.aggregate import Cause
 from events.session import SessionConfig, TokenUsage
 

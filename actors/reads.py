@@ -18,7 +18,8 @@ from actors.protocol import (
     rfc3339,
     timestamp,
 )
-from actors.services import Services, ViewName
+from actors.services import Services
+from actors.view_progress import ViewName
 from events.aggregate import SessionAggregate
 from events.connection import Connection
 from events.session import Session

@@ -8,6 +8,7 @@ from typing import Literal
 from psycopg_pool import AsyncConnectionPool
 
 from actors.servers import Presence
+from actors.view_progress import ViewProgress
 from events.journal import Journal
 from events.log import Log
 from language.chat import ChatModel
@@ -17,8 +18,6 @@ from projections.graph import GraphView
 from projections.memory import MemoryView
 from projections.sessions import SessionsView
 from projections.sparql import SparqlEngine
-
-ViewName = Literal["memory", "graph"]  # the views that clients are told of as they move
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,7 @@ class Services:
     queries_per_s: float = 20.0
     # Set when the server is about to end: no turn is started any more.
     draining: asyncio.Event = field(default_factory=asyncio.Event)
-    # How far live sessions have been told of each view; empty until that is known.
-    told: dict[ViewName, int] = field(default_factory=dict)
+    told: ViewProgress = field(default_factory=ViewProgress)
     tasks: set["asyncio.Task[None]"] = field(default_factory=set)
 
     def keep(self, task: "asyncio.Task[None]") -> None:

@@ -20,9 +20,7 @@ from language.domains import Domain
 from language.prompts import Prompt, RecalledMemory, write_prompt
 from projections.graph_parts import Neighbourhood
 from projections.memory import MemoryEntry
-from projections.positions import MEMORY
 from projections.search import MemoryIndex
-from projections.waiting import has_read_within
 
 logger = logging.getLogger(__name__)
 
@@ -158,8 +156,8 @@ async def _recall(context: TurnContext, services: Services) -> Recalled:
     query = context.query
     # The seed of a new session, above all. A projector that is behind holds nobody up for long.
     wanted = context.recall_from
-    if wanted is not None and not await has_read_within(
-        services.pool, MEMORY, wanted, RECALL_WAITS_S
+    if wanted is not None and not await services.told.has_come_within(
+        "memory", wanted, RECALL_WAITS_S
     ):
         logger.warning("Memory is behind position %d: recalling what it has", wanted)
     shown = {turn.turn_id for turn in context.past} | {query.turn_id}

@@ -11,7 +11,8 @@ from actors.messages import ViewMoved, ViewRebuilt
 from actors.patience import VIEWS_UNREACHABLE, patiently
 from actors.protocol import Message
 from actors.resume import Resume, missed_by_views
-from actors.services import Services, ViewName
+from actors.services import Services
+from actors.view_progress import ViewName
 from projections.positions import read_positions
 
 RETRY_S = 1.0  # between tries, while the views can't be read
@@ -39,8 +40,11 @@ class ViewPushes:
     async def begin(self) -> None:
         """Begin where the views are now, since nobody is connected who knows less."""
         services = self._services
-        told = services.told or (await patiently(lambda: read_positions(services.pool))).views
-        self._told = {view: told[view] for view in self._told}
+        if services.told:
+            self._told = dict(services.told.positions)
+        else:
+            views = (await patiently(lambda: read_positions(services.pool))).views
+            self._told = {view: views[view] for view in self._told}
         self._unread.clear()
 
     async def missed(self, resume: Resume) -> list[Message]:

@@ -12,7 +12,7 @@ from actors.directory import SessionDirectory
 from actors.messages import ViewMoved, ViewRebuilt
 from actors.protocol import Message
 from actors.reads import view_updates
-from actors.services import ViewName
+from actors.view_progress import ViewName, ViewProgress
 from projections.graph import GraphView
 from projections.memory import MemoryView
 from projections.positions import Positions, read_positions
@@ -49,7 +49,8 @@ async def watch_views(
                     began = time.monotonic()
                     positions = await read_positions(pool)
                     if not told:
-                        told.update({view: positions.views[view] for view in views})
+                        for view in views:
+                            told.move(view, positions.views[view])
                         generations = dict(positions.generations)
                         _tell_all(directory, told)
                     _look_for_rebuilds(directory, views, positions, generations)
@@ -84,10 +85,10 @@ def _look_for_rebuilds(
         generations[name] = generation
 
 
-def _tell_all(directory: SessionDirectory, told: dict[ViewName, int]) -> None:
+def _tell_all(directory: SessionDirectory, told: ViewProgress) -> None:
     """Tell those that were live before anybody watched."""
     for session_id in directory.live():
-        for name, position in told.items():
+        for name, position in told.positions.items():
             directory.tell_live(session_id, ViewMoved(name, position))
 
 
@@ -95,7 +96,7 @@ async def look(
     directory: SessionDirectory,
     views: Views,
     positions: Positions,
-    told: dict[ViewName, int],
+    told: ViewProgress,
 ) -> None:
     """Read what the live sessions' views have gained, of all of them at once, and tell them.
 
@@ -113,4 +114,4 @@ async def look(
         for session_id in moved:
             message = ViewMoved(name, upto, after, updates.get(session_id))
             directory.tell_live(session_id, message)
-        told[name] = upto
+        told.move(name, upto)

@@ -16,7 +16,8 @@ from actors.directory import SessionDirectory
 from actors.messages import ViewMoved
 from actors.protocol import Message
 from actors.reads import view_updates
-from actors.services import Services, ViewName
+from actors.services import Services
+from actors.view_progress import ViewName, ViewProgress
 from actors.view_pushes import ViewPushes
 from actors.view_watch import look
 from projections.memory import MemoryEntry, MemoryView
@@ -156,7 +157,8 @@ async def test_all_live_sessions_are_read_at_once_and_one_that_wakes_meanwhile_r
     directory = Directory({one: [], other: []})
     cast(Any, directory.services).memory = Waking()
     views: Mapping[ViewName, Any] = {"memory": cast(MemoryView, View())}
-    told: dict[ViewName, int] = {"memory": 10}
+    told = ViewProgress()
+    told.move("memory", 10)
 
     await look(cast(SessionDirectory, directory), dict(views), Positions(40, {"memory": 30}), told)
 
@@ -168,4 +170,4 @@ async def test_all_live_sessions_are_read_at_once_and_one_that_wakes_meanwhile_r
         assert len(moved.updates) == 2
     assert directory[waking] == [ViewMoved("memory", 30, 10, None)]
     assert asleep not in directory
-    assert told == {"memory": 30}
+    assert told.positions == {"memory": 30}
