@@ -347,6 +347,7 @@ async def _steadily(connections: Sequence[Any], seconds: float) -> dict[str, flo
     for connection in connections:
         connection.is_running = False
     return {
+        "count": sum(len(connection.times_s) for connection in connections),  # from the first
         "per_s": len(times_s) / elapsed_s,
         "p50_ms": percentile(times_s, 50) * 1e3,
         "p99_ms": percentile(times_s, 99) * 1e3,

@@ -9,7 +9,9 @@ the same size, in batches as large as the server's were.
 Whole turns have a model that answers at once. Every server has both cores: Lorewire's projector and
 PostgreSQL work beside its web process, as they do in production. A turn of Lorewire is recalled
 for, found by search and read into the graph; with nothing learned, it has no graph. The others
-store the messages, and show the model the last ones.
+store the messages, and show the model the last ones. Behind the turns the projector reads on: how
+long it then takes until all is learned is in the table, too. The last table says where the CPU
+time of a turn goes, and so what a core is the limit of.
 """
 
 import json
@@ -18,16 +20,20 @@ import sys
 import time
 import urllib.request
 from collections import defaultdict
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import psycopg
 
 from bench.common import (
     PEERS_PYTHON,
     ROOT,
     client,
+    cpu_s,
     free_port,
     install_peers,
     instant_model,
@@ -48,8 +54,31 @@ WRITER_SECONDS = 0.4
 SESSIONS_OF_COMMANDS = (1, 16, 256)
 SESSIONS_OF_TURNS = (1, 64)
 COMMAND_FIGURES = ("per_s", "p50_ms", "p99_ms", "batch")
-LOREWIRE = "Lorewire"
+LOREWIRE, PLAIN = "Lorewire", "Lorewire, nothing learned"
+FASTAPI, LANGGRAPH = "FastAPI + SQLAlchemy", "LangGraph + PostgreSQL"
+CPU_FIGURES = ("server_ms", "projector_ms", "database_ms")
 STATE = b'{"text":"' + b"x" * 380 + b'"}'  # what an event of a conversation has, in bytes
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs, and the PostgreSQL behind it."""
+
+    port: int
+    pid: int
+    database_pid: int
+
+    def turns(self, paths: Sequence[str]) -> dict[str, float]:
+        """The client's figures of whole turns, with the CPU milliseconds of one."""
+        before = self._cpu_s()
+        measured: dict[str, float] = client("turns", self.port, SECONDS, *paths)
+        used_s = [now - then for now, then in zip(self._cpu_s(), before, strict=True)]
+        return measured | {
+            name: 1000 * s / measured["count"] for name, s in zip(CPU_FIGURES, used_s, strict=True)
+        }
+
+    def _cpu_s(self) -> tuple[float, float, float]:
+        return cpu_s(self.pid), _children_cpu_s(self.pid), _children_cpu_s(self.database_pid)
 
 
 def commands(rounds: int, database_url: str, port: int) -> None:
@@ -171,52 +200,74 @@ def _append(conn: psycopg.Connection[Any], events: int) -> None:
     )
 
 
-def turns(rounds: int, database_url: str, model_url: str, port: int) -> None:
+def turns(rounds: int, database_url: str, model_url: str, ours: Server) -> None:
     """Whole turns with an instant model."""
     figures: dict[tuple[int, str], list[dict[str, float]]] = defaultdict(list)
     with ExitStack() as stack:
         peers_url = _new_database(database_url, "peers")
         chat_port = free_port()
-        stack.enter_context(
+        chat = stack.enter_context(
             process(
                 *(PEERS_PYTHON, "-m", "bench.peers.fastapi_server", str(chat_port)),
                 *(peers_url.replace("postgresql://", "postgresql+psycopg://"), model_url),
                 core=None,
             )
         )
+        theirs = Server(chat_port, chat.pid, ours.database_pid)
         for sessions in SESSIONS_OF_TURNS:
-            ours = [session_path(open_session(port)) for _ in range(sessions)]
             graphless = {"enable_graph": False}
-            plain = [session_path(open_session(port, config=graphless)) for _ in range(sessions)]
+            ways = {
+                LOREWIRE: [session_path(open_session(ours.port)) for _ in range(sessions)],
+                PLAIN: [
+                    session_path(open_session(ours.port, config=graphless)) for _ in range(sessions)
+                ],
+            }
+            settle(ours.port)
             for _ in range(rounds):
+                for name, paths in ways.items():
+                    measured = ours.turns(paths)
+                    ended = time.perf_counter()
+                    settle(ours.port)
+                    measured["behind_s"] = time.perf_counter() - ended
+                    figures[sessions, name].append(measured)
                 chats = [f"/chat/{uuid4()}" for _ in range(sessions)]
-                for name, paths in ((LOREWIRE, ours), (f"{LOREWIRE}, nothing learned", plain)):
-                    figures[sessions, name].append(client("turns", port, SECONDS, *paths))
-                    settle(port)
-                figures[sessions, "FastAPI + SQLAlchemy"].append(
-                    client("turns", chat_port, SECONDS, *chats)
-                )
-                figures[sessions, "LangGraph + PostgreSQL"].append(
-                    langgraph(peers_url, model_url, sessions)
-                )
-    rows = [
-        (
-            *(sessions, name),
-            median([one["per_s"] for one in measured]),
-            median([one["p50_ms"] for one in measured]),
-            median([one["p99_ms"] for one in measured]),
-            ratio(
-                [one["per_s"] for one in figures[sessions, LOREWIRE]],
-                [one["per_s"] for one in measured],
-            ),
-        )
-        for (sessions, name), measured in figures.items()
-    ]
+                figures[sessions, FASTAPI].append(theirs.turns(chats))
+                figures[sessions, LANGGRAPH].append(langgraph(peers_url, model_url, sessions))
     table(
         "Whole turns",
-        ("sessions", "server", "turns per s", "p50 ms", "p99 ms", "Lorewire does so many times"),
-        rows,
+        (
+            *("sessions", "server", "turns per s", "p50 ms", "p99 ms", "all learned after, s"),
+            *("Lorewire does so many times", "with nothing learned"),
+        ),
+        [
+            (
+                *(sessions, name),
+                *(median([one[key] for one in measured]) for key in ("per_s", "p50_ms", "p99_ms")),
+                median([one["behind_s"] for one in measured]) if name in ways else "-",
+                *(
+                    ratio(
+                        [one["per_s"] for one in figures[sessions, our_way]],
+                        [one["per_s"] for one in measured],
+                    )
+                    for our_way in ways
+                ),
+            )
+            for (sessions, name), measured in figures.items()
+        ],
     )
+    table(
+        "CPU time of a turn, in milliseconds",
+        ("sessions", "server", "the server", "its projector", "PostgreSQL"),
+        [
+            (sessions, name, *(_median_of(measured, key) for key in CPU_FIGURES))
+            for (sessions, name), measured in figures.items()
+            if name != LANGGRAPH
+        ],
+    )
+
+
+def _median_of(measured: list[dict[str, float]], key: str) -> float | str:
+    return median([one[key] for one in measured]) or "-"
 
 
 def langgraph(database_url: str, model_url: str, sessions: int) -> dict[str, float]:
@@ -240,6 +291,23 @@ def _new_database(database_url: str, name: str) -> str:
         return str(database_url.replace(f"/{conn.info.dbname}", f"/{name}", 1))
 
 
+def _children_cpu_s(pid: int) -> float:
+    """CPU time that a process's children have used, those that have ended included, in seconds."""
+    process = psutil.Process(pid)
+    ended = process.cpu_times()
+    used_s: float = ended.children_user + ended.children_system
+    for child in process.children():
+        with suppress(psutil.NoSuchProcess, FileNotFoundError):
+            used_s += cpu_s(child.pid) + _children_cpu_s(child.pid)
+    return used_s
+
+
+def _postmaster_of(database_url: str) -> int:
+    with psycopg.connect(database_url) as conn:
+        postmaster: int = psutil.Process(conn.info.backend_pid).ppid()
+    return postmaster
+
+
 def main() -> None:
     """Measure and print."""
     rounds = rounds_of(__doc__ or "")
@@ -253,8 +321,9 @@ def main() -> None:
         with lorewire(database_url, model_url, core=None, **UNLIMITED) as (port, _):
             commands(rounds, ceiling_url, port)
         turns_url = _new_database(database_url, "turns")  # where no commands are left to be read
-        with lorewire(turns_url, model_url, core=None, **UNLIMITED) as (port, _):
-            turns(rounds, database_url, model_url, port)
+        with lorewire(turns_url, model_url, core=None, **UNLIMITED) as (port, server):
+            ours = Server(port, server.pid, _postmaster_of(database_url))
+            turns(rounds, database_url, model_url, ours)
 
 
 if __name__ == "__main__":
