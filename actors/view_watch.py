@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from uuid import UUID
 
 import psycopg
@@ -13,14 +14,13 @@ from actors.messages import ViewMoved, ViewRebuilt
 from actors.protocol import Message
 from actors.reads import view_updates
 from actors.view_progress import ViewName, ViewProgress
-from projections.graph import GraphView
-from projections.memory import MemoryView
-from projections.positions import Positions, read_positions
+from projections.moves import Moves, read_moves
+from projections.positions import read_positions
 from projections.resting import rest_s
 
 logger = logging.getLogger(__name__)
 
-Views = dict[ViewName, MemoryView | GraphView]
+VIEWS: tuple[ViewName, ...] = ("memory", "graph")
 
 CHANNEL = "lorewire_views"  # notified by the projector, in the transaction that moves a view
 POLL_S = 1.0  # a NOTIFY may be missed: it only makes us look earlier
@@ -32,7 +32,6 @@ async def watch_views(
     database_url: str, pool: AsyncConnectionPool, directory: SessionDirectory
 ) -> None:
     """Look at the views whenever they may have moved, until cancelled."""
-    views: Views = {"memory": directory.services.memory, "graph": directory.services.graph}
     told = directory.services.told
     generations: dict[str, int] = {}
     task = asyncio.current_task()
@@ -47,14 +46,15 @@ async def watch_views(
                 await listener.execute(f"LISTEN {CHANNEL}")
                 while not task.cancelling():
                     began = time.monotonic()
-                    positions = await read_positions(pool)
                     if not told:
-                        for view in views:
+                        positions = await read_positions(pool)
+                        for view in VIEWS:
                             told.move(view, positions.views[view])
                         generations = dict(positions.generations)
                         _tell_all(directory, told)
-                    _look_for_rebuilds(directory, views, positions, generations)
-                    await look(directory, views, positions, told)
+                    moves = await read_moves(pool, memory=told["memory"], graph=told["graph"])
+                    _look_for_rebuilds(directory, moves, generations)
+                    await look(directory, moves, told)
                     await asyncio.sleep(rest_s(time.monotonic() - began))
                     async for _ in listener.notifies(timeout=POLL_S, stop_after=1):
                         pass
@@ -64,25 +64,20 @@ async def watch_views(
 
 
 def _look_for_rebuilds(
-    directory: SessionDirectory,
-    views: Views,
-    positions: Positions,
-    generations: dict[str, int],
+    directory: SessionDirectory, moves: Mapping[str, Moves], generations: dict[str, int]
 ) -> None:
     """Tell the sessions whose rows a rebuild has replaced; one of a single session names it."""
-    for name in views:
-        generation = positions.generations[name]
-        rebuilt = positions.rebuilt_sessions[name]
-        if generation == generations[name] + 1 and rebuilt is not None:
-            session_ids = [UUID(rebuilt)]
-        elif generation != generations[name]:
-            session_ids = list(directory.live())
-        else:
+    for name in VIEWS:
+        moved = moves[name]
+        if moved.generation == generations[name]:
             continue
+        if moved.generation == generations[name] + 1 and moved.rebuilt_session is not None:
+            session_ids = [UUID(moved.rebuilt_session)]
+        else:
+            session_ids = list(directory.live())
         for session_id in session_ids:
-            rebuilt_view = ViewRebuilt(name, positions.views[name])
-            directory.tell_live(session_id, rebuilt_view)
-        generations[name] = generation
+            directory.tell_live(session_id, ViewRebuilt(name, moved.position))
+        generations[name] = moved.generation
 
 
 def _tell_all(directory: SessionDirectory, told: ViewProgress) -> None:
@@ -92,19 +87,11 @@ def _tell_all(directory: SessionDirectory, told: ViewProgress) -> None:
             directory.tell_live(session_id, ViewMoved(name, position))
 
 
-async def look(
-    directory: SessionDirectory,
-    views: Views,
-    positions: Positions,
-    told: ViewProgress,
-) -> None:
-    """Read what the live sessions' views have gained, of all of them at once, and tell them.
-
-    Positions were asked before the rows: all that a view will ever have up to there is among them.
-    """
-    for name, view in views.items():
-        after, upto = told[name], positions.views[name]
-        moved = await view.moved_since(after) if upto > after else []
+async def look(directory: SessionDirectory, moves: Mapping[str, Moves], told: ViewProgress) -> None:
+    """Read what the live sessions' views have gained, of all of them at once, and tell them."""
+    for name in VIEWS:
+        after, upto = told[name], moves[name].position
+        moved = moves[name].session_ids if upto > after else []
         live = [session_id for session_id in moved if session_id in directory]
         updates: dict[UUID, list[Message]] = {}
         for start in range(0, len(live), SESSIONS_AT_ONCE):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import dict_row, scalar_row
+from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from projections import positions
@@ -151,17 +151,6 @@ class GraphView:
                 (session_id, list(statement_ids)),
             )
             return {row["statement_id"]: row["position"] for row in await curs.fetchall()}
-
-    async def moved_since(self, position: int) -> list[UUID]:
-        """The sessions whose statements changed after a position."""
-        async with self._pool.connection() as conn, conn.cursor(row_factory=scalar_row) as curs:
-            await curs.execute(
-                "SELECT session_id FROM graph_sessions"
-                f" WHERE version = {LIVE_VERSION.format(positions.GRAPH)} AND position > %s",
-                (position,),
-            )
-            moved: list[UUID] = await curs.fetchall()
-        return moved
 
     async def stats(self, session_id: UUID) -> GraphStats:
         """Counts of the graph as it is."""

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import numpy as np
 from psycopg import Cursor
-from psycopg.rows import DictRow, class_row, dict_row, scalar_row, tuple_row
+from psycopg.rows import DictRow, class_row, dict_row, tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from events.log import Log, Recorded
@@ -315,17 +315,6 @@ class MemoryView:
                 (session_id, list(entry_ids)),
             )
             return {row["entry_id"]: row["position"] for row in await curs.fetchall()}
-
-    async def moved_since(self, position: int) -> list[UUID]:
-        """The sessions with entries newer than a position."""
-        async with self._pool.connection() as conn, conn.cursor(row_factory=scalar_row) as curs:
-            await curs.execute(
-                "SELECT DISTINCT session_id FROM memory_entries"
-                f" WHERE {_IS_LIVE} AND position > %s",
-                (position,),
-            )
-            moved: list[UUID] = await curs.fetchall()
-        return moved
 
     async def stats(self, session_id: UUID) -> MemoryStats:
         """Counts of one session's entries."""

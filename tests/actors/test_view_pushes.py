@@ -1,7 +1,7 @@
 """What connections are told as views move: everything once, whoever reads it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -17,11 +17,11 @@ from actors.messages import ViewMoved
 from actors.protocol import Message
 from actors.reads import view_updates
 from actors.services import Services
-from actors.view_progress import ViewName, ViewProgress
+from actors.view_progress import ViewProgress
 from actors.view_pushes import ViewPushes
 from actors.view_watch import look
-from projections.memory import MemoryEntry, MemoryView
-from projections.positions import Positions
+from projections.memory import MemoryEntry
+from projections.moves import Moves
 
 
 def entry(position: int) -> MemoryEntry:
@@ -136,10 +136,6 @@ async def test_all_live_sessions_are_read_at_once_and_one_that_wakes_meanwhile_r
     memory = Memory()
     one, other, waking, asleep = (uuid4() for _ in range(4))
 
-    class View:
-        async def moved_since(self, position: int) -> list[UUID]:
-            return [one, other, waking, asleep]
-
     class Directory(dict[UUID, list[ViewMoved]]):
         services = cast(Services, Other())
 
@@ -156,11 +152,15 @@ async def test_all_live_sessions_are_read_at_once_and_one_that_wakes_meanwhile_r
 
     directory = Directory({one: [], other: []})
     cast(Any, directory.services).memory = Waking()
-    views: Mapping[ViewName, Any] = {"memory": cast(MemoryView, View())}
+    moves = {
+        "memory": Moves(30, 0, None, [one, other, waking, asleep]),
+        "graph": Moves(10, 0, None, []),
+    }
     told = ViewProgress()
     told.move("memory", 10)
+    told.move("graph", 10)
 
-    await look(cast(SessionDirectory, directory), dict(views), Positions(40, {"memory": 30}), told)
+    await look(cast(SessionDirectory, directory), moves, told)
 
     assert memory.reads == [([one, other], 10, 30)]
     for session_id in (one, other):
@@ -170,4 +170,4 @@ async def test_all_live_sessions_are_read_at_once_and_one_that_wakes_meanwhile_r
         assert len(moved.updates) == 2
     assert directory[waking] == [ViewMoved("memory", 30, 10, None)]
     assert asleep not in directory
-    assert told.positions == {"memory": 30}
+    assert told.positions == {"memory": 30, "graph": 10}

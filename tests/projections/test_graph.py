@@ -11,6 +11,7 @@ from projections.entity_names import entity_id_of
 from projections.graph import GraphView
 from projections.graph_parts import Graph, Node, UnknownEntityError
 from projections.graph_projection import GraphProjection
+from projections.moves import read_moves
 from projections.updates import ViewUpdates
 from tests.projections.scenario import Scenario, follow, statement
 
@@ -315,9 +316,10 @@ async def test_sessions_do_not_see_one_another(log: Log, scenario: Scenario, poo
 
     assert facts_of(await view.read(one)) == {("Kira", "owns", "Ash")}
     assert facts_of(await view.read(other)) == {("Kira", "owns", "Elm")}
-    moved = await view.moved_since(0)
-    assert {one, other} <= set(moved)
-    assert await view.moved_since(first) == [other]
+    moves = (await read_moves(pool, memory=0, graph=0))["graph"]
+    assert {one, other} <= set(moves.session_ids)
+    moves = (await read_moves(pool, memory=0, graph=first))["graph"]
+    assert (moves.session_ids, moves.position) == ([other], second)
     changes = await view.changes([one, other], first - 1, second)
     assert [node.name for node in changes[one].added_nodes] == ["Kira", "Ash"]
     assert [node.name for node in changes[other].added_nodes] == ["Kira", "Elm"]

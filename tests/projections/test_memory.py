@@ -25,6 +25,7 @@ from projections.memory import (
     MemoryView,
     indexed_text,
 )
+from projections.moves import read_moves
 from projections.positions import ViewAt
 from projections.updates import ViewUpdates
 from tests.projections.scenario import ADA, Scenario, follow, forget_memory
@@ -220,10 +221,11 @@ async def test_moved_sessions_are_found_by_the_position_of_their_newest_entry(
     scenario.ask(first, "Three?")
     project(log)
 
-    moved = await MemoryView(pool).moved_since(start)
+    moves = (await read_moves(pool, memory=start, graph=0))["memory"]
 
-    assert sorted(moved) == sorted([first, second])
-    assert before not in moved
+    assert sorted(moves.session_ids) == sorted([first, second])
+    assert before not in moves.session_ids
+    assert moves.position == log.head()
 
 
 async def test_entries_for_an_index_come_in_batches_oldest_first(
