@@ -191,7 +191,6 @@ def _view_pool(database_url: str) -> AsyncConnectionPool:
         reconnect_timeout=VIEW_TIMEOUT_S,  # then the next reader tries anew
         configure=_prefer_indexes,
         check=_check_idle,
-        reset=_note_use,
         kwargs={"autocommit": True, "connect_timeout": 2},
         open=False,
     )
@@ -206,18 +205,15 @@ async def _prefer_indexes(conn: psycopg.AsyncConnection[Any]) -> None:
     await conn.execute("SET enable_seqscan = off")
 
 
-async def _note_use(conn: psycopg.AsyncConnection[Any]) -> None:
-    """Called when a reader gives a connection back."""
-    conn.used_at = time.monotonic()  # type: ignore[attr-defined]
-
-
 async def _check_idle(conn: psycopg.AsyncConnection[Any]) -> None:
-    """A round trip that finds a dead connection, not for one that has just worked.
+    """A round trip that finds a dead connection, not for one that was just asked for, too.
 
     What dies within that second is tried again by whoever reads (`actors.patience`).
     """
-    if time.monotonic() - getattr(conn, "used_at", 0.0) > CHECK_IDLE_S:
+    asked_at = time.monotonic()  # noted here, as a pool that resets connections makes a task of it
+    if asked_at - getattr(conn, "asked_at", 0.0) > CHECK_IDLE_S:
         await AsyncConnectionPool.check_connection(conn)
+    conn.asked_at = asked_at  # type: ignore[attr-defined]
 
 
 def _chat_model(settings: Settings, url: str, name: str) -> ChatModel:
