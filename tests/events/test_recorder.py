@@ -63,6 +63,23 @@ def events(count: int, *, stream_id: UUID | None = None) -> list[StoredEvent]:
     return [StoredEvent(stream_id, version, "Test", b"{}") for version in range(1, count + 1)]
 
 
+def test_versions_of_any_width_all_bytes_and_missing_sessions_share_a_batch(log: Log) -> None:
+    state = bytes(range(256))
+    session_id = uuid4()
+    stored = [
+        StoredEvent(uuid4(), 2**62, "Wide", state),
+        SessionStoredEvent(session_id, 1, "Narrow", state, session_id),
+        StoredEvent(uuid4(), 70_000, "Ümlaut", b""),
+    ]
+
+    log.recorder.insert_events(stored)
+
+    keys = [(event.originator_id, event.originator_version) for event in stored]
+    found = log.recorder.find_events(keys)
+    assert [found[key][1:] for key in keys] == [(event.topic, event.state) for event in stored]
+    assert log.session_head(session_id) == 2
+
+
 def test_two_processes_do_not_interleave_their_positions(migrated_database_url: str) -> None:
     logs = [Log(migrated_database_url) for _ in range(2)]
     barrier = threading.Barrier(2)
