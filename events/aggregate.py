@@ -29,8 +29,20 @@ class SessionAggregate(Aggregate):
     session_id: UUID
 
     def trigger_event(self, event_class: type[CanMutateAggregate[UUID]], **kwargs: Any) -> None:
-        """Apply a new event to this aggregate and keep it until it is collected."""
-        super().trigger_event(event_class, session_id=self.session_id, **kwargs)
+        """Apply a new event to this aggregate and keep it until it is collected.
+
+        As the library's does it, without looking up the topic each time: `stable_topics` has given
+        every event its own.
+        """
+        event = event_class(  # type: ignore[call-arg]
+            originator_id=self.id,
+            originator_version=self.version + 1,
+            timestamp=event_class.create_timestamp(),
+            session_id=self.session_id,
+            **kwargs,
+        )
+        event.mutate(self)
+        self.pending_events.append(event)
 
 
 AggregateClass = TypeVar("AggregateClass", bound=type[Aggregate])

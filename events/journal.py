@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import pykka
@@ -47,22 +49,55 @@ class LogUnavailableError(Exception):
     """The database could not be reached in time. The events may or may not be stored."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)  # not frozen: that takes four times as long, for each command
 class Append:
     """Store these events, all or none, and resolve the future on its own loop."""
 
-    events: Sequence[StoredEvent]  # of one stream, in order
+    stream_id: UUID | str
+    events: Sequence[StoredEvent]  # of that stream, in order
     answer: "asyncio.Future[list[int]]"
     deadline: float  # on the monotonic clock
     decided: Callable[[UUID | str], None]  # called with the stream when it may be appended to again
 
-    @property
-    def stream_id(self) -> UUID | str:
-        """The stream that it is for."""
-        return self.events[0].originator_id
-
 
 Outcome = tuple[Append, list[int] | Exception]
+
+
+class Arrivals:
+    """Appends that wait for a commit, in order.
+
+    The actor is told once of all that it has not taken yet: a message for each would cost as much
+    as what it carries.
+    """
+
+    def __init__(self) -> None:
+        self._appends: deque[Append] = deque()
+        self._is_told = False
+
+    def put(self, append: Append) -> bool:
+        """Add an append, from any thread; True where the actor has to be told."""
+        self._appends.append(append)
+        is_news, self._is_told = not self._is_told, True
+        return is_news
+
+    def expect(self) -> None:
+        """Have the actor told of what comes from now on; what is there already is taken next."""
+        self._is_told = False
+
+    def take(self) -> list[Append]:
+        """The oldest appends, as many as one commit stores."""
+        batch: list[Append] = []
+        events = 0
+        while self._appends and events < MAX_BATCH_EVENTS:
+            append = self._appends.popleft()
+            batch.append(append)
+            events += len(append.events)
+        return batch
+
+
+@dataclass(frozen=True)
+class CommitArrivals:
+    """Appends have arrived."""
 
 
 class JournalActor(pykka.ThreadingActor):
@@ -74,31 +109,26 @@ class JournalActor(pykka.ThreadingActor):
 
     use_daemon_thread = True  # an exit must not hang on a database that is gone
 
-    def __init__(self, recorder: LogRecorder) -> None:
+    def __init__(self, recorder: LogRecorder, arrivals: Arrivals) -> None:
         super().__init__()
         self._recorder = recorder
-        self._waiting: list[Append] = []
-        self._waiting_events = 0
+        self._arrivals = arrivals
 
-    def on_receive(self, message: Append) -> None:
-        """Commit when nothing more has arrived, or when a batch is full."""
-        self._waiting.append(message)
-        self._waiting_events += len(message.events)
-        if self._waiting_events >= MAX_BATCH_EVENTS or self.actor_inbox.empty():
-            self._commit_waiting()
+    def on_receive(self, message: CommitArrivals) -> None:
+        """Commit what has arrived, and what arrives meanwhile."""
+        self._arrivals.expect()
+        while batch := self._arrivals.take():
+            started = time.monotonic()
+            self._commit(batch)
+            COMMIT_SECONDS.observe(time.monotonic() - started)
 
     def on_stop(self) -> None:
         """Commit what still waits."""
-        self._commit_waiting()
+        self.on_receive(CommitArrivals())
 
-    def _commit_waiting(self) -> None:
-        batch, self._waiting, self._waiting_events = self._waiting, [], 0
-        started = time.monotonic()
-        try:
-            self._commit(batch)
-        finally:
-            COMMIT_SECONDS.observe(time.monotonic() - started)
-            WAITING_APPENDS.dec(len(batch))
+    def on_failure(self, *exc_info: Any) -> None:
+        """Let the next append find out that nobody is here to be told."""
+        self._arrivals.expect()
 
     def _commit(self, batch: list[Append]) -> None:
         """Store a batch, sorting out whatever stands in its way; every append gets its answer."""
@@ -175,8 +205,10 @@ class Journal:
         """Start the actor; `timeout_s` is how long an append waits for a database that is gone."""
         self._mapper: Mapper[UUID] = log.mapper
         self._timeout_s = timeout_s
-        self._actor = JournalActor.start(log.recorder)
+        self._arrivals = Arrivals()
+        self._actor = JournalActor.start(log.recorder, self._arrivals)
         self._under_way: set[UUID | str] = set()  # streams that are being appended to
+        WAITING_APPENDS.set_function(self._under_way.__len__)
 
     def append(self, events: Iterable[DomainEventProtocol[UUID]]) -> "asyncio.Future[list[int]]":
         """Store new events of one stream; resolves to their positions when they are durable.
@@ -196,9 +228,10 @@ class Journal:
         if stream_id in self._under_way:
             raise RuntimeError(f"Stream {stream_id} is being appended to: wait for the answer.")
         self._under_way.add(stream_id)
-        WAITING_APPENDS.inc()
         deadline = time.monotonic() + self._timeout_s
-        self._actor.tell(Append(stored, answer, deadline, self._under_way.discard))
+        append = Append(stream_id, stored, answer, deadline, self._under_way.discard)
+        if self._arrivals.put(append):
+            self._actor.tell(CommitArrivals())
         return answer
 
     def stop(self) -> None:
@@ -228,23 +261,24 @@ def _conflict(append: Append) -> StreamConflictError:
     )
 
 
-def _acknowledge(batch: list[Append], positions: Sequence[int]) -> None:
+def _acknowledge(batch: list[Append], stored: Sequence[int]) -> None:
+    positions = list(stored)
     BATCH_EVENTS.observe(len(positions))
     COMMITTED_EVENTS.inc(len(positions))
     outcomes: list[Outcome] = []
     taken = 0
     for append in batch:
         end = taken + len(append.events)
-        outcomes.append((append, list(positions[taken:end])))
+        outcomes.append((append, positions[taken:end]))
         taken = end
     _answer(outcomes)
 
 
 def _answer(outcomes: list[Outcome]) -> None:
     """Resolve futures on their loops, with one wake-up for each loop, in the order of commits."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
-        by_loop.setdefault(outcome[0].answer.get_loop(), []).append(outcome)
+        by_loop[outcome[0].answer.get_loop()].append(outcome)
     for loop, its_outcomes in by_loop.items():
         try:
             loop.call_soon_threadsafe(_resolve, its_outcomes)

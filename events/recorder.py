@@ -1,7 +1,7 @@
 """The library's recorder, writing through one function call: a lock, a NOTIFY, an INSERT."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from eventsourcing.persistence import (
@@ -18,7 +18,7 @@ from eventsourcing.postgres import (
 from eventsourcing.utils import Environment, retry
 from psycopg import Cursor
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow, dict_row, scalar_row
 from psycopg.sql import SQL, Identifier
 
 from events.mapper import SessionStoredEvent
@@ -114,8 +114,9 @@ class LogRecorder(PostgresProcessRecorder):
             columns[2].append(event.topic)
             columns[3].append(event.state)
             columns[4].append(event.session_id if isinstance(event, SessionStoredEvent) else None)
+        curs.row_factory = scalar_row
         curs.execute(self.append_statement, columns, prepare=True, binary=True)
-        return [row["notification_id"] for row in curs.fetchall()]
+        return cast(list[int], curs.fetchall())
 
 
 class SnapshotRecorder(PostgresAggregateRecorder):
