@@ -36,6 +36,10 @@ class Embedder(Protocol):
     def min_cosine(self) -> float:
         """Texts that have nothing to do with each other stay below."""
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether a short query takes some microseconds, so that an event loop can wait for it."""
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """One row for each text, shape (texts, dimensions), L2-normalised. Blocks.
 
@@ -52,6 +56,7 @@ class Embedder(Protocol):
 class WordLlamaEmbedder:
     """WordLlama: token vectors from a language model, averaged."""
 
+    is_quick = True
     min_cosine = 0.2  # of 440 pairs that have nothing in common, 3 in 100 are above
 
     def __init__(self) -> None:

@@ -48,6 +48,8 @@ class WrongDimensionsError(EmbeddingUnavailableError):
 class EndpointEmbedder:
     """One embedding model of one server. For use by any thread."""
 
+    is_quick = False  # it waits for a server
+
     def __init__(
         self,
         *,

@@ -1,79 +1,79 @@
 """Which passages have a stem, and how often: an inverted index that only grows.
 
-It is kept in a few sorted parts, each at least twice as long as the next, and what is added is a
-part of its own that is merged with those before it as this rule asks (as in a log-structured merge
-tree). So ten thousand entries are taken in as quickly as one at a time, and a stem is looked up by
-bisection in each part.
+Each stem has a string of bytes, to which its passages are appended: to add some costs the same
+however many there are, what a query asks for is a join, and the garbage collector, which would look
+at each of a session's lists, does not look at bytes.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import chain, count, pairwise, repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.int64]
-Counts = NDArray[np.int32]
 
+_PAIR = np.dtype("<u4")  # a passage's number, and how often it has the stem, are two of these
+_PAIR_BYTES = 2 * _PAIR.itemsize
 _STEM = np.int64(32)  # where a key has its stem: above the number of the passage
 _PASSAGE = np.int64(2**32 - 1)
 
 
 @dataclass(frozen=True)
-class _Part:
-    keys: Numbers  # stem and passage in one number, ascending
-    counts: Counts  # times that the passage has the stem
+class Occurrences:
+    """Where some stems are: the passages of the first one, ascending, then those of the second."""
+
+    passages: Numbers
+    times: Numbers  # that the passage has the stem
+    of_stems: Numbers  # how many passages each stem has
 
 
 class Postings:
     """The inverted index of one session. Not safe for threads: one at a time."""
 
     def __init__(self) -> None:
-        self._ids: defaultdict[str, int] = defaultdict(count().__next__)
-        self._parts: list[_Part] = []  # newer passages in later ones
+        self._pairs: defaultdict[str, bytearray] = defaultdict(bytearray)  # of each stem
+        self._size = 0  # passages
 
     def add(self, first: int, stems: Sequence[Sequence[str]]) -> None:
         """Append the stems of consecutive passages, of which `first` is the number of the first."""
+        self._size = first + len(stems)
         lengths = np.fromiter(map(len, stems), np.int64, len(stems))
         total = int(lengths.sum())
-        ids = np.fromiter(map(self._ids.__getitem__, chain.from_iterable(stems)), np.int64, total)
-        numbers = np.arange(first, first + len(stems)).repeat(lengths)
-        keys, counts = np.unique((ids << _STEM) | numbers, return_counts=True)
-        new = _Part(keys, counts.astype(np.int32))
-        while self._parts and len(self._parts[-1].keys) < 2 * len(new.keys):
-            new = _merged(self._parts.pop(), new)
-        self._parts.append(new)
+        if not total:
+            return
+        ids: defaultdict[str, int] = defaultdict(count().__next__)
+        id_of_each = np.fromiter(map(ids.__getitem__, chain.from_iterable(stems)), np.int64, total)
+        numbers = np.arange(first, self._size).repeat(lengths)
+        keys, times = np.unique((id_of_each << _STEM) | numbers, return_counts=True)
+        pairs = np.stack([keys & _PASSAGE, times], axis=1).astype(_PAIR).tobytes()
+        starts = (keys >> _STEM).searchsorted(np.arange(len(ids))) * _PAIR_BYTES
+        for stem, (start, end) in zip(ids, pairwise([*starts.tolist(), len(pairs)]), strict=True):
+            self._pairs[stem] += pairs[start:end]
 
-    def counts_of(self, stems: Iterable[str], before: int) -> list[int]:
+    def of(self, stems: Sequence[str], before: int) -> Occurrences:
+        """The passages up to a number that have each of the stems."""
+        pairs = np.frombuffer(b"".join(self._pairs_of(stems)), _PAIR).reshape(-1, 2)
+        passages, times = pairs.T.astype(np.int64)
+        of_stems = self._counts_of(stems)
+        if before >= self._size:
+            return Occurrences(passages, times, of_stems)
+        are_there = passages < before
+        so_far = np.concatenate([[0], are_there.cumsum()])  # of the pairs up to each
+        ends = of_stems.cumsum()
+        return Occurrences(
+            passages[are_there], times[are_there], so_far[ends] - so_far[ends - of_stems]
+        )
+
+    def counts_of(self, stems: Sequence[str], before: int) -> Numbers:
         """How many of the passages up to a number have each stem."""
-        ids = [self._ids.get(stem, -1) for stem in stems]  # no passage has the stem -1
-        firsts = np.array(ids, np.int64) << _STEM
-        found = np.zeros(len(ids), np.int64)
-        for part in self._parts:
-            found += part.keys.searchsorted(firsts + before) - part.keys.searchsorted(firsts)
-        counts: list[int] = found.tolist()
-        return counts
+        return self._counts_of(stems) if before >= self._size else self.of(stems, before).of_stems
 
-    def of(self, stem: str, before: int) -> tuple[Numbers, Counts]:
-        """The passages up to a number that have a stem, ascending, and how often each has it."""
-        id_ = self._ids.get(stem)
-        if id_ is None:
-            return np.empty(0, np.int64), np.empty(0, np.int32)
-        limits = np.array([id_ << 32, (id_ << 32) + before])
-        keys, counts = [], []
-        for part in self._parts:
-            start, end = part.keys.searchsorted(limits)
-            if start < end:
-                keys.append(part.keys[start:end])
-                counts.append(part.counts[start:end])
-        if not keys:
-            return np.empty(0, np.int64), np.empty(0, np.int32)
-        return np.concatenate(keys) & _PASSAGE, np.concatenate(counts)
+    def _pairs_of(self, stems: Sequence[str]) -> Iterable[bytes | bytearray]:
+        return map(self._pairs.get, stems, repeat(b""))
 
-
-def _merged(older: _Part, newer: _Part) -> _Part:
-    keys = np.concatenate([older.keys, newer.keys])
-    order = keys.argsort(kind="stable")  # two sorted runs: linear
-    return _Part(keys[order], np.concatenate([older.counts, newer.counts])[order])
+    def _counts_of(self, stems: Sequence[str]) -> Numbers:
+        lengths = map(len, self._pairs_of(stems))
+        return np.fromiter(lengths, np.int64, len(stems)) // _PAIR_BYTES

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,8 @@ LENGTH_PRIOR_STEMS = 20  # longer entries gain nothing more
 KEYWORD_WEIGHT = 0.5
 SEMANTIC_WEIGHT = 0.5
 QUESTION_PENALTY = 0.05  # who searches wants what was answered, not what was asked
-BLOCK = 256  # scores, of which only the highest is looked at
+FEW_SCORES = 1_500  # are compared with all of a page at once sooner than with one after the other
+GROUP = 16  # scores, of which only the highest is looked at
 MAX_SEMANTIC = 1 + LENGTH_PRIOR * math.log1p(LENGTH_PRIOR_STEMS)
 
 ROLES = ("user", "agent", "seed")
@@ -49,8 +50,7 @@ _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _NOT_FOUND = -np.inf
 
 
-@dataclass(frozen=True)
-class Ranked:
+class Ranked(NamedTuple):
     """One entry that was found."""
 
     number: int  # in the index, oldest is 0
@@ -101,6 +101,10 @@ class SessionIndex:
         self._dimensions = dimensions
         self._min_cosine = min_cosine
         self._embeddings = GrowingArray(np.float32, dimensions or 0)
+
+    def __len__(self) -> int:
+        """How many passages there are."""
+        return len(self._stems)
 
     def add(self, indexed: Sequence[IndexedEntry]) -> None:
         """Append entries, all newer than those before."""
@@ -195,7 +199,7 @@ class SessionIndex:
         may_be_found = self._select(selection, entries)
         if not may_be_found.any() or (not stems and vector is None):
             return [], 0
-        selected = may_be_found[self._entry_of.view(size)]
+        selected = may_be_found if size == entries else may_be_found[self._entry_of.view(size)]
         scores = -QUESTION_PENALTY * self._is_question.view(size)
         best_score = 0.0
         found = np.zeros(size, np.bool_)
@@ -215,17 +219,15 @@ class SessionIndex:
             scores += SEMANTIC_WEIGHT * semantic
             best_score += SEMANTIC_WEIGHT * MAX_SEMANTIC
         best = self._best_of_entries(scores, found, entries)
+        page = _best(best, offset + limit)[offset:]
+        relevance = (best[page] / best_score).clip(0.0, 1.0).tolist()
+        passages = [None if size == entries else self._best_passage(n, scores, found) for n in page]
         ranked = [
-            Ranked(
-                number,
-                self._best_passage(number, scores, found),
-                min(1.0, max(0.0, float(best[number]) / best_score)),
-                _rank(by_words, number),
-                _rank(by_meaning, number),
+            *map(
+                Ranked, page, passages, relevance, _ranks(by_words, page), _ranks(by_meaning, page)
             )
-            for number in _best(best, offset + limit)[offset:]
         ]
-        return ranked, int(np.count_nonzero(best != _NOT_FOUND))
+        return ranked, int(np.count_nonzero(best > _NOT_FOUND))
 
     def _best_of_entries(self, scores: Scores, found: Mask, entries: int) -> Scores:
         """The best score that a found passage of each entry has; -inf: none is found."""
@@ -273,11 +275,11 @@ class SessionIndex:
         """B of every entry, and which entries the query's own stems reach."""
         asked = list(dict.fromkeys(stems))
         lengths = self._lengths.view(size)
-        norms = K1 * (1 - B + B * lengths / (lengths.mean() or 1.0))
+        norms = K1 * (1 - B) + (K1 * B / (lengths.sum() / size or 1.0)) * lengths
         own = self._bm25(asked, norms)
-        smooth = self._smooth(own)
-        feedback = self._bm25(self._feedback_stems(asked, own, size), norms)
-        return smooth + FEEDBACK_WEIGHT * self._smooth(feedback), smooth > 0
+        feedback = self._bm25(self._feedback_stems(asked, own), norms)
+        smooth_own, smooth_feedback = self._smooth(np.array([own, feedback]))
+        return smooth_own + FEEDBACK_WEIGHT * smooth_feedback, smooth_own > 0
 
     def _bm25(self, stems: Sequence[str], norms: Scores) -> Scores:
         """BM25 of the first entries, with their own statistics; `norms` of their lengths.
@@ -286,68 +288,72 @@ class SessionIndex:
         Beyond", with the inverse document frequency that is never negative.
         """
         size = len(norms)
-        scores = np.zeros(size)
-        for stem in stems:
-            numbers, counts = self._postings.of(stem, size)
-            scores[numbers] += (
-                _idf(len(numbers), size) * counts * (K1 + 1) / (counts + norms[numbers])
-            )
-        return scores
+        found = self._postings.of(stems, size)
+        weights = ((K1 + 1) * _idf(found.of_stems, size)).repeat(found.of_stems)
+        scores = weights * found.times / (found.times + norms[found.passages])
+        # Of no stems at all, the sums would be whole numbers.
+        return np.bincount(found.passages, scores, size).astype(np.float64, copy=False)
 
     def _smooth(self, scores: Scores) -> Scores:
-        """Let entries share their scores with their neighbours in the same sitting."""
-        continues = self._continues.view(len(scores))[1:]
+        """Let entries share their scores (each row) with their neighbours in the same sitting."""
+        continues = self._continues.view(scores.shape[1])[1:]
         smooth = scores.copy()
-        smooth[1:] += FROM_PREVIOUS * scores[:-1] * continues
-        smooth[:-1] += FROM_NEXT * scores[1:] * continues
+        smooth[:, 1:] += FROM_PREVIOUS * scores[:, :-1] * continues
+        smooth[:, :-1] += FROM_NEXT * scores[:, 1:] * continues
         return smooth
 
-    def _feedback_stems(self, asked: Sequence[str], scores: Scores, size: int) -> list[str]:
+    def _feedback_stems(self, asked: Sequence[str], scores: Scores) -> list[str]:
         """What the best entries share beyond the query: stems by their sum of count times idf."""
         best = _best(np.where(scores > 0, scores, _NOT_FOUND), FEEDBACK_ENTRIES)
-        offered = Counter(stem for number in best for stem in self._stems[number].split())
+        offered = Counter(" ".join([self._stems[number] for number in best]).split())
         for stem in asked:
             offered.pop(stem, None)
-        weights = {
-            stem: times * _idf(entries_with, size)
-            for (stem, times), entries_with in zip(
-                offered.items(), self._postings.counts_of(offered, size), strict=True
-            )
-        }
-        return sorted(weights, key=lambda stem: (-weights[stem], stem))[:FEEDBACK_STEMS]
+        stems = sorted(offered)
+        entries_with = self._postings.counts_of(stems, len(scores))
+        weights = _idf(entries_with, len(scores)) * [offered[stem] for stem in stems]
+        heaviest = (-weights).argsort(kind="stable")[:FEEDBACK_STEMS].tolist()
+        return [stems[number] for number in heaviest]
 
     def _semantic_side(self, vector: NDArray[np.float32], size: int) -> tuple[Scores, Scores]:
         """Cosine with the length prior, and the cosine alone, of every entry."""
         # Row by row: `@` gives a row digits that depend on how many there are, so that a look back
         # would differ from what was seen then, and it divides a millisecond among all cores.
-        cosines = np.vecdot(self._embeddings.view(size), vector).astype(np.float64)
+        cosines = np.vecdot(self._embeddings.view(size), vector)
         return cosines + self._priors.view(size), cosines
 
 
-def _idf(entries_with: int, entries: int) -> float:
-    return math.log1p((entries - entries_with + 0.5) / (entries_with + 0.5))
+def _idf(entries_with: NDArray[np.int64], entries: int) -> Scores:
+    weights: Scores = np.log1p((entries - entries_with + 0.5) / (entries_with + 0.5))
+    return weights
 
 
 def _best(scores: Scores, count: int) -> list[int]:
     """Numbers of the highest scores, best first, of equal ones the newest first."""
     candidates = scores > _NOT_FOUND
-    blocks = len(scores) // BLOCK
-    if blocks >= count:
-        # So many blocks have a score this high that lower ones are not among the best. Ten times as
+    groups = len(scores) // GROUP
+    if groups >= count:
+        # So many groups have a score this high that lower ones are not among the best. Ten times as
         # fast as a partition of all scores.
-        highest = scores[: blocks * BLOCK].reshape(blocks, BLOCK).max(axis=1)
-        candidates &= scores >= np.partition(highest, blocks - count)[blocks - count]
-    numbers = np.flatnonzero(candidates)
-    order = np.lexsort((-numbers, -scores[numbers]))
-    best: list[int] = numbers[order[:count]].tolist()
+        highest = scores[: groups * GROUP].reshape(GROUP, groups).max(axis=0)
+        candidates &= scores >= np.partition(highest, groups - count)[groups - count]
+    numbers = np.flatnonzero(candidates)[::-1]
+    best: list[int] = numbers[(-scores[numbers]).argsort(kind="stable")[:count]].tolist()
     return best
 
 
-def _rank(scores: Scores | None, number: int) -> int | None:
-    """The place of one entry among those that are found, 1 is best; equal ones share it."""
-    if scores is None or scores[number] == _NOT_FOUND:
-        return None
-    return 1 + int(np.count_nonzero(scores > scores[number]))
+def _ranks(scores: Scores | None, numbers: list[int]) -> list[int | None]:
+    """The places of some entries among those that are found, 1 is best; equal ones share it."""
+    if scores is None or not numbers:
+        return [None] * len(numbers)
+    of_page = scores[numbers]
+    if len(scores) <= FEW_SCORES:
+        better = (scores > of_page[:, np.newaxis]).sum(axis=1).tolist()
+    else:
+        better = [np.count_nonzero(scores > score) for score in of_page]
+    return [
+        1 + int(above) if score > _NOT_FOUND else None
+        for above, score in zip(better, of_page.tolist(), strict=True)
+    ]
 
 
 def _is_same_sitting(previous: MemoryEntry, entry: MemoryEntry) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -19,9 +19,12 @@ from language.passages import Span
 from language.stems import content_stems
 from projections.memory import IndexedEntry, IndexedUpTo, MemoryEntry, MemoryView, Role
 from projections.positions import ViewAt
-from projections.ranking import Kind, Ranked, Selection, SessionIndex
+from projections.ranking import Kind, Selection, SessionIndex
 
 FEW_STEMS = 4_000  # in characters: are added sooner than a thread can be woken to do it
+# To wake a thread and to wait for it costs as much as a search among some hundred passages.
+FEW_PASSAGES = 5_000  # are searched in half a millisecond
+SHORT_QUERY = 300  # characters; stems of words that are new to the process take 20 us each
 MAX_CACHED_WORDS = 50_000  # of all sessions; most words of a language come again
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019.-][^\W_]+)*")  # as `content_stems` sees words
@@ -32,16 +35,23 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019.-][^\W_]+)*")  # as `content_stems` sees
 Meaning = Literal["used", "not_asked", "none", "rebuild_needed", "unavailable"]
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """One entry that a search found, and why."""
 
     entry: MemoryEntry
     passage: Span | None  # the part of a long text that was found; None: the text is one part
-    highlights: list[dict[str, int]]  # {"start", "end"}: code points of `text`, end exclusive
     relevance_score: float  # 0..1, see SessionIndex.search
     keyword_rank: int | None  # 1 is best; None: not found by its words
     semantic_rank: int | None  # 1 is best; None: not found by its meaning
+    asked: frozenset[str]  # the stems of the query
+
+    @property
+    def highlights(self) -> list[dict[str, int]]:
+        """Where the text has words of the query: {"start", "end"}, code points, end exclusive.
+
+        Found when asked for: it takes longer than the search, and recall does not look at it.
+        """
+        return _highlights(self.entry.text, self.asked)
 
 
 @dataclass(frozen=True)
@@ -102,9 +112,11 @@ class MemoryIndex:
             view = self._seen
             if view is None or at_least is None or view.position < max(at_least, self._rebuilt_at):
                 view = await self._look()
-            hits, total, meaning = await asyncio.to_thread(
-                self._search, query, kind, view, selection, limit, offset
-            )
+            asked = query, kind, view, selection, limit, offset
+            if self._is_quick(query):
+                hits, total, meaning = self._search(*asked)
+            else:
+                hits, total, meaning = await asyncio.to_thread(self._search, *asked)
         took_ms = (time.perf_counter() - started) * 1000
         return Found(hits, total, view.position, took_ms, meaning)
 
@@ -147,6 +159,15 @@ class MemoryIndex:
             newest = _order(known[-1]) if known else (0,)
             self._index.add([one for one in entries if _order(one.entry) > newest])
 
+    def _is_quick(self, query: str) -> bool:
+        """Whether a search takes less time than the loop may stand still."""
+        return (
+            len(self._index) <= FEW_PASSAGES
+            and len(query) <= SHORT_QUERY
+            and (self._embedder is None or self._embedder.is_quick)
+            and not self._index_lock.locked()
+        )
+
     def _search(
         self,
         query: str,
@@ -164,7 +185,19 @@ class MemoryIndex:
             ranked, total = self._index.search(
                 stems, vector, kind=kind, selection=selection, limit=limit, offset=offset
             )
-            return [self._hit(one, frozenset(stems)) for one in ranked], total, meaning
+            entries, asked = self._index.entries, frozenset(stems)
+            hits = [
+                Hit(
+                    entries[one.number],
+                    one.passage,
+                    one.relevance_score,
+                    one.keyword_rank,
+                    one.semantic_rank,
+                    asked,
+                )
+                for one in ranked
+            ]
+            return hits, total, meaning
 
     def _vector_of(
         self, query: str, kind: Kind, made_with: str | None
@@ -179,17 +212,6 @@ class MemoryIndex:
             return self._embedder.embed_query(query), "used"
         except EmbeddingUnavailableError:
             return None, "unavailable"
-
-    def _hit(self, ranked: Ranked, stems: frozenset[str]) -> Hit:
-        entry = self._index.entries[ranked.number]
-        return Hit(
-            entry,
-            ranked.passage,
-            _highlights(entry.text, stems),
-            ranked.relevance_score,
-            ranked.keyword_rank,
-            ranked.semantic_rank,
-        )
 
 
 def _highlights(text: str, stems: frozenset[str]) -> list[dict[str, int]]:

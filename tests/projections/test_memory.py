@@ -39,6 +39,7 @@ class Lengths:
     name = "lengths-2"
     dimensions = 2
     min_cosine = 0.0
+    is_quick = True
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Two numbers for each text."""
