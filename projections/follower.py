@@ -187,7 +187,7 @@ class Follower(threading.Thread):
                     self._wake.wait(POLL_S)
                 elif moved < MAX_BATCH_EVENTS:
                     # It has caught up. What comes while it rests shares a transaction.
-                    self._stop_asked.wait(rest_s(time.monotonic() - began))
+                    self._stop_asked.wait(rest_s(time.monotonic() - began, moved))
 
     def _is_done(self) -> bool:
         return self._upto is not None and (self._position or 0) >= self._upto

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields
 from functools import partial
+from itertools import chain
 from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError
@@ -41,6 +42,7 @@ WAIT_S = 1.0  # between looks at a turn that is being read, at which the waiting
 Read = tuple[Recorded, Reading]  # what ended a turn, and what was read in it
 
 TurnEnded = Session.ReplyCompleted | Session.ReplyFailed | Session.ReplyCancelled
+MayBeRead = TurnEnded | Session.SessionOpened
 
 # What an extractor tells of a statement; the policy adds its id and the speaker.
 _EXTRACTED = [field.name for field in fields(ExtractedStatement)]
@@ -134,6 +136,7 @@ class LearningPolicy:
         """Learn from an event that was set aside, which it is no more, in one transaction."""
         # It was this follower's when it came by, whatever its domain says now.
         self._others_start = max(self._others_start or 0, one.position)
+        (one,) = self._caught_up([one])
         turn = self._turn_to_read(one)
         reading = self._submit(one.position, turn).result() if turn else None
 
@@ -185,7 +188,7 @@ class LearningPolicy:
         Each is of another session, so that a turn knows the names of the one before it.
         """
         turns: dict[UUID, tuple[Recorded, TurnText]] = {}
-        for one in recorded:
+        for one in chain.from_iterable(map(self._caught_up, self._in_parts(recorded))):
             if isinstance(one.event, Session.QueryAsked):
                 self._queries[one.event.session_id, one.event.originator_version] = one.event
             if one.event.session_id in turns:
@@ -198,6 +201,34 @@ class LearningPolicy:
                 yield self._prepare(turns.values())
                 turns.clear()
         yield self._prepare(turns.values())
+
+    def _in_parts(self, recorded: Sequence[Recorded]) -> Iterator[Sequence[Recorded]]:
+        """The events, so many together that what is to be read in them may be prepared at once."""
+        start = found = 0
+        for end, one in enumerate(recorded, 1):
+            found += isinstance(one.event, MayBeRead)
+            if found == self._max_prepared:
+                yield recorded[start:end]
+                start, found = end, 0
+        yield recorded[start:]
+
+    def _caught_up(self, recorded: Sequence[Recorded]) -> Sequence[Recorded]:
+        """These events, the sessions whose turns they end being at hand as they are now.
+
+        What the events themselves tell is not read again, and the rest of all sessions at once.
+        """
+        for one in recorded:
+            event = one.event
+            session = self._talks.pop(event.session_id, None)  # of no use where this raises
+            if session is not None:
+                if (event.originator_id, event.originator_version) == _next_of(session):
+                    event.mutate(session)
+                self._talks[session.id] = session
+        ended = {one.event.session_id for one in recorded if isinstance(one.event, MayBeRead)}
+        known = [session for each in ended if (session := self._talks.pop(each, None))]
+        self._log.catch_up(*known)
+        self._talks.update({session.id: session for session in known})
+        return recorded
 
     def _prepare(
         self, turns: Iterable[tuple[Recorded, TurnText]]
@@ -232,7 +263,7 @@ class LearningPolicy:
     def _turn_to_read(self, one: Recorded) -> TurnText | None:
         """What an event gives to read; None where it is not this follower's to have read."""
         event = one.event
-        if not isinstance(event, TurnEnded | Session.SessionOpened):
+        if not isinstance(event, MayBeRead):
             return None
         if not self._is_wanted and one.position > (self._others_start or 0):
             return None  # without a look at the session
@@ -361,12 +392,8 @@ class LearningPolicy:
         return session
 
     def _talk(self, session_id: UUID) -> Session | None:
-        """A session as it is now, of which only the newest events are read where it is at hand."""
-        session = self._talks.pop(session_id, None)
-        if session is None:
-            session = self._log.load(Session, session_id)
-        else:
-            self._log.catch_up(session)
+        """A session, at hand as `_caught_up` has left it, or loaded as it is now."""
+        session = self._talks.get(session_id) or self._log.load(Session, session_id)
         if session is not None:
             self._talks[session_id] = session
         return session
@@ -388,6 +415,11 @@ class LearningPolicy:
     def _take_snapshot(self, knowledge: Knowledge) -> None:
         if knowledge.version % SNAPSHOT_EVENTS == 0:
             self._log.put_snapshot(Knowledge.Snapshot.take(knowledge))
+
+
+def _next_of(session: Session) -> tuple[UUID, int]:
+    """The key of the event that a session has not seen yet."""
+    return session.id, session.version + 1
 
 
 def _statements(

@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 CHECK_S = 0.5  # how often the thread looks whether it shall end
 RETRY_S = 1.0  # followers poll meanwhile
+REST_S = 0.005  # after a wake-up: what is appended meanwhile is one more, and followers rest longer
 
 
 class WakeUps(threading.Thread):
@@ -50,5 +51,6 @@ class WakeUps(threading.Thread):
             self._is_listening = True
             self._wake()
             while not self._stop_asked.is_set():
-                for _ in conn.notifies(timeout=CHECK_S, stop_after=1):
+                if list(conn.notifies(timeout=CHECK_S, stop_after=1)):
                     self._wake()
+                    self._stop_asked.wait(REST_S)

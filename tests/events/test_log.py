@@ -55,6 +55,20 @@ def test_an_aggregate_that_was_loaded_is_brought_to_where_it_is_now(log: Log) ->
     assert loaded == session
 
 
+def test_aggregates_are_brought_to_where_they_are_now_together(log: Log) -> None:
+    sessions = [store_session(log) for _ in range(3)]
+    loaded = [log.load(Session, session.id) for session in sessions]
+    for count, session in enumerate(sessions):
+        for number in range(count):
+            session.reconfigure(title=f"Moor {number}", config=None, cause=Cause("ada"))
+            log.save(session)
+
+    log.catch_up(*[one for one in loaded if one is not None])
+
+    assert loaded == sessions
+    log.catch_up()  # none
+
+
 def test_a_snapshot_that_can_not_be_read_is_passed_over(
     log: Log, migrated_database_url: str
 ) -> None:

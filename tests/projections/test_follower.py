@@ -15,6 +15,7 @@ from psycopg.rows import DictRow
 from events.log import Log, Recorded
 from events.shards import WHOLE
 from projections.follower import RETRIES_S, Follower, NotYetError, Work, stored_position
+from projections.resting import rest_s
 from projections.set_aside import read_set_aside
 from projections.updates import ViewUpdates
 from projections.wakeups import WakeUps
@@ -148,6 +149,17 @@ def test_what_comes_while_a_follower_rests_is_done_together(
         until(lambda: len(slow.batches) > 1)
 
     assert slow.batches[1] == 3
+
+
+def test_those_who_find_much_rest_until_the_same_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rests_until(now_s: float, *, events: int) -> float:
+        with monkeypatch.context() as at:
+            at.setattr("projections.resting.time.monotonic", lambda: now_s)
+            return now_s + rest_s(0.01, events)
+
+    assert rests_until(17.03, events=100) == pytest.approx(17.2)
+    assert rests_until(17.11, events=900) == pytest.approx(17.2)
+    assert rests_until(17.11, events=1) == pytest.approx(17.11 + 0.03)
 
 
 def test_the_position_moves_over_events_that_change_nothing(log: Log, scenario: Scenario) -> None:

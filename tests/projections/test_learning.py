@@ -179,6 +179,29 @@ def test_sessions_that_shall_not_learn_do_not(
     assert stored_position(log, LEARNING) == log.head()
 
 
+def test_a_session_that_is_at_hand_is_seen_as_it_is_now(
+    log: Log, scenario: Scenario, extractor: Words
+) -> None:
+    deleted, other = scenario.open(), scenario.open()
+    for session_id in (deleted, other):
+        scenario.say(session_id, "a=1", "b=2")
+    learning = policy(log, extractor)
+    follow(log, learning)
+    scenario.say(deleted, "c=3", "d=4")
+    scenario.say(other, "c=3", "d=4")
+    read_before = scenario.recorded(stored_position(log, LEARNING))
+    scenario.change(deleted).delete(cause=ADA)
+    scenario.save(deleted)
+
+    learning.advance(stored_position(log, LEARNING), read_before)
+    follow(log, learning)
+
+    assert (len(learned(log, deleted)), len(learned(log, other))) == (1, 2)
+    scenario.say(other, "e=5", "f=6")
+    follow(log, learning)
+    assert len(learned(log, other)) == 3
+
+
 @pytest.mark.parametrize("named", ["none", "model"])
 def test_domains_that_name_another_extractor_are_passed_over(
     named: str, log: Log, scenario: Scenario, extractor: Words
