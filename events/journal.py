@@ -77,8 +77,10 @@ class Arrivals:
     def put(self, append: Append) -> bool:
         """Add an append, from any thread; True where the actor has to be told."""
         self._appends.append(append)
-        is_news, self._is_told = not self._is_told, True
-        return is_news
+        if self._is_told:  # and will take it: it first expects to be told again, then looks
+            return False
+        self._is_told = True
+        return True
 
     def expect(self) -> None:
         """Have the actor told of what comes from now on; what is there already is taken next."""
