@@ -37,9 +37,9 @@ MAX_EVENTS_WITHIN_A_TURN = 100
 _TURN_TOPICS = ("QueryAsked", "ReplyCompleted", "ReplyFailed", "ReplyCancelled")
 _COLUMNS = "notification_id, originator_id, originator_version, topic, state, session_id"
 
-# How far a batch of a shard goes, and its own events up to there, from one snapshot: so a position
-# can move over the events of other shards, and none that is committed meanwhile falls between.
-_READ_SHARD = f"""
+# How far a batch of some events goes, and those up to there, from one snapshot: so a position can
+# move over the events of other shards or kinds, and none that is committed meanwhile falls between.
+_READ_PART = f"""
     SELECT last.position, own.* FROM (
         SELECT max(notification_id) AS position FROM (
             SELECT notification_id FROM lorewire_events
@@ -65,7 +65,7 @@ _IS_UNCLOSED = """
         AND later.topic = 'ConnectionClosed'
     )
 """
-_MAX_POSITION = 2**63 - 1
+MAX_POSITION = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -185,18 +185,27 @@ class Log(Application[UUID]):
         return self._read("notification_id > %s", (after,), limit)
 
     def read_batch(
-        self, *, after: int, limit: int, shard: Shard = WHOLE, upto: int = _MAX_POSITION
+        self,
+        *,
+        after: int,
+        limit: int,
+        shard: Shard = WHOLE,
+        upto: int = MAX_POSITION,
+        topics: Sequence[str] | None = None,
     ) -> Batch:
         """What comes after a position and not after `upto`: of at most `limit` events for each
-        shard that there is, those of this one.
+        shard that there is, those of this one, and of these kinds; `topics` None: of all.
         """
-        if shard.count == 1:
+        if shard.count == 1 and topics is None:
             condition = "notification_id > %s AND notification_id <= %s"
             events = self._read(condition, (after, upto), limit)
             return Batch(after, events[-1].position if events else after, events)
+        condition = shard.condition if shard.count > 1 else "true"
+        if topics is not None:
+            condition += " AND topic = ANY(%(topics)s)"
+        parameters = {"after": after, "upto": upto, "limit": limit * shard.count}
         rows = self._select(
-            _READ_SHARD.format(condition=shard.condition),
-            {"after": after, "upto": upto, "limit": limit * shard.count},
+            _READ_PART.format(condition=condition), {**parameters, "topics": list(topics or ())}
         )
         events = [self._decode(*row[1:]) for row in rows if row[1] is not None]
         return Batch(after, rows[0][0] or after, events)

@@ -105,6 +105,9 @@ class Work(Protocol):
 class Projection(Protocol):
     """A walk from events to the rows of one view. It sends nothing and keeps no position.
 
+    One that has `topics` says with them which events matter to it, by every name that their classes
+    have had in the log: a rebuild reads no others, a follower hands it all.
+
     What it remembers between calls may come from events, never from rows: another process may have
     written those since, or a transaction may have been rolled back.
     """

@@ -40,6 +40,10 @@ class GraphProjection:
 
     name = positions.GRAPH
     tables = ("graph_sessions", "graph_names", "graph_merges", "graph_statements")
+    topics = (
+        *("SessionOpened", "SessionReconfigured", "KnowledgeExtracted"),
+        *("StatementRetracted", "EntitiesMerged", "EntitiesSplit"),
+    )
 
     def __init__(self, domains: Mapping[str, Domain] | None = None) -> None:
         """`domains` say which relations have one object at a time; others go by the default."""

@@ -138,6 +138,10 @@ class MemoryProjection:
 
     name = positions.MEMORY
     tables = ("memory_entries",)
+    topics = (
+        *("SessionOpened", "SessionReconfigured", "QueryAsked"),
+        *("ReplyCompleted", "ReplyFailed", "ReplyCancelled"),
+    )
 
     def __init__(self, log: Log, domains: Mapping[str, Domain], embedder: Embedder | None) -> None:
         self._domains = domains

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import Cursor, sql
 from psycopg.rows import DictRow
 
-from events.log import Log, Recorded, Unreadable
+from events.log import MAX_POSITION, Batch, Log, Recorded, Unreadable
 from projections.collecting import collecting_rarely
 from projections.digest import Difference, Selection, differences, digest
 from projections.follower import (
@@ -69,6 +69,8 @@ class Rebuild:
         self._log = log
         self._projection = projection
         self._tracking_name = f"{self.view}@{version}"
+        # What does not matter to a view is not read: that is most of what its rebuild would cost.
+        self._topics: Sequence[str] | None = getattr(projection, "topics", None)
 
     def fill(
         self,
@@ -83,11 +85,14 @@ class Rebuild:
         be read or handled.
         """
         events = 0
-        with collecting_rarely(), _reading_ahead(self._log, self.position, upto) as batches:
-            for items in batches:
-                if stop.is_set() or not self._write(_readable(items), stop):
+        with (
+            collecting_rarely(),
+            _reading_ahead(self._log, self.position, upto, self._topics) as batches,
+        ):
+            for batch in batches:
+                if stop.is_set() or not self._write(batch, stop):
                     return False
-                events += len(items)
+                events += len(batch.events)
                 end = upto if upto is not None else self._log.head()
                 report(Progress(self.position, end, events))
         return not stop.is_set()
@@ -156,22 +161,24 @@ class Rebuild:
         """Fill up to where the live view is; called while nobody moves it."""
         upto = _newest(positions)
         while self.position < upto:
-            batch = self._log.read_batch(after=self.position, limit=BATCH_EVENTS, upto=upto)
-            if not batch.events:
+            batch = self._log.read_batch(
+                after=self.position, limit=BATCH_EVENTS, upto=upto, topics=self._topics
+            )
+            if batch.upto == batch.after:
                 break
             try:
-                self._apply(curs, _readable(batch.events))
+                self._apply(curs, batch)
             except NotYetError as error:  # nobody shall wait for it behind our lock
                 raise RebuildError(f"{error} Run it again: it goes on where it was.") from error
 
-    def _write(self, recorded: Sequence[Recorded], stop: threading.Event) -> bool:
+    def _write(self, batch: Batch, stop: threading.Event) -> bool:
         """Write a batch; False where it was stopped while it waited."""
         position = self.position
         while True:
             try:
                 with self._log.recorder.datastore.transaction(commit=True) as curs:
                     curs.execute(BEGIN)
-                    self._apply(curs, recorded)
+                    self._apply(curs, batch)
                 return True
             except NotYetError as error:
                 self.position = position
@@ -179,15 +186,17 @@ class Rebuild:
                 if stop.wait(NOT_YET_S):
                     return False
 
-    def _apply(self, curs: Cursor[DictRow], recorded: Sequence[Recorded]) -> None:
+    def _apply(self, curs: Cursor[DictRow], batch: Batch) -> None:
+        recorded = _readable(batch.events)
         try:
-            apply_batch(self._projection, curs, recorded, self.version)
+            if recorded:
+                apply_batch(self._projection, curs, recorded, self.version)
         except FailedEventError as error:
             raise RebuildError(
                 f"{error} {type(error.__cause__).__name__}: {error.__cause__}. The live view stays "
                 f"as it is. Mend the cause, then run the rebuild of {self.view} again: it goes on."
             ) from error
-        self.position = recorded[-1].position
+        self.position = batch.upto
         self._log.recorder.store_position(self._tracking_name, self.position, curs)
 
     def _forget(self, curs: Cursor[DictRow]) -> None:
@@ -319,33 +328,33 @@ def delete_old_versions(log: Log, projection: Projection) -> None:
 
 @contextmanager
 def _reading_ahead(
-    log: Log, after: int, upto: int | None
-) -> Iterator[Iterator[Sequence[Recorded | Unreadable]]]:
+    log: Log, after: int, upto: int | None, topics: Sequence[str] | None
+) -> Iterator[Iterator[Batch]]:
     """Batches of events until there are no more, or none up to a position, read by a thread."""
-    batches: queue.Queue[Sequence[Recorded | Unreadable] | Exception] = queue.Queue(BATCHES_AHEAD)
+    batches: queue.Queue[Batch | Exception] = queue.Queue(BATCHES_AHEAD)
     is_over = threading.Event()
+    end = MAX_POSITION if upto is None else upto
 
     def read() -> None:
         position = after
         try:
             while not is_over.is_set():
-                items: Sequence[Recorded | Unreadable] = (
-                    log.read(after=position, limit=BATCH_EVENTS)
-                    if upto is None
-                    else log.read_batch(after=position, limit=BATCH_EVENTS, upto=upto).events
-                )
-                batches.put(items)
-                if not items:
+                batch = log.read_batch(after=position, limit=BATCH_EVENTS, upto=end, topics=topics)
+                batches.put(batch)
+                if batch.upto == position:
                     return
-                position = items[-1].position
+                position = batch.upto
         except Exception as error:
             batches.put(error)
 
-    def taken() -> Iterator[Sequence[Recorded | Unreadable]]:
-        while items := batches.get():
-            if isinstance(items, Exception):
-                raise items
-            yield items
+    def taken() -> Iterator[Batch]:
+        while True:
+            batch = batches.get()
+            if isinstance(batch, Exception):
+                raise batch
+            if batch.upto == batch.after:
+                return
+            yield batch
 
     reader = threading.Thread(target=read, name="rebuild-reader", daemon=True)
     reader.start()

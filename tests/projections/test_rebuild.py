@@ -220,6 +220,19 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_was(log: Log, scenario: Scena
         assert rebuild.compare() == []
 
 
+def test_a_rebuild_comes_to_the_end_over_events_that_do_not_matter_to_it(
+    log: Log, scenario: Scenario
+) -> None:
+    session_id = tell(scenario)
+    scenario.ask(session_id, "Nothing that a graph would show.")
+    follow_all(log)
+
+    with begun(log, GraphProjection()) as rebuild:
+        rebuild.fill(ignore, NEVER)
+        assert rebuild.position == log.head()
+        assert rebuild.compare() == []
+
+
 def test_only_one_process_rebuilds_a_view(log: Log) -> None:
     with (
         begun(log, SessionsProjection()),

@@ -19,6 +19,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from events.knowledge import Knowledge
 from events.log import Log
+from events.mapper import topic_of
 from events.shards import WHOLE, Shard, shards
 from language.domains import load_domains
 from projections.division import divide_followers
@@ -150,6 +151,24 @@ def test_a_shard_reads_no_further_than_it_is_told(log: Log, scenario: Scenario) 
 
         assert batch.upto == head - 1
         assert all(one.position < head for one in batch.events)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+def test_some_kinds_of_events_are_read_up_to_the_head(
+    limit: int, log: Log, scenario: Scenario
+) -> None:
+    session_id = scenario.open()
+    for _ in range(4):
+        scenario.say(session_id, "One?", "Yes.")
+    kinds = ("QueryAsked", "SessionOpened")
+    wanted = [one.position for one in scenario.recorded() if topic_of(one.event) in kinds]
+    after, seen = 0, []
+
+    while (batch := log.read_batch(after=after, limit=limit, topics=kinds)).upto > after:
+        seen += [one.position for one in batch.events]
+        after = batch.upto
+
+    assert (seen, after) == (wanted, log.head())
 
 
 async def test_a_view_is_where_its_slowest_shard_is(
