@@ -6,7 +6,6 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import pykka
@@ -128,10 +127,6 @@ class JournalActor(pykka.ThreadingActor):
         """Commit what still waits."""
         self.on_receive(CommitArrivals())
 
-    def on_failure(self, *exc_info: Any) -> None:
-        """Let the next append find out that nobody is here to be told."""
-        self._arrivals.expect()
-
     def _commit(self, batch: list[Append]) -> None:
         """Store a batch, sorting out whatever stands in its way; every append gets its answer."""
         tries = 0
@@ -216,7 +211,8 @@ class Journal:
         """Store new events of one stream; resolves to their positions when they are durable.
 
         Called on an event loop. The future fails with StreamConflictError where another writer was
-        first, and with LogUnavailableError after `timeout_s` without a database.
+        first, and with LogUnavailableError after `timeout_s` without a database. Raises
+        pykka.ActorDeadError after `stop`.
 
         One append of a stream at a time: a later one was decided on what an earlier one may fail to
         store, and the version check could not know. Raises RuntimeError otherwise.
@@ -226,6 +222,8 @@ class Journal:
         if not stored:
             answer.set_result([])
             return answer
+        if not self._actor.is_alive():
+            raise pykka.ActorDeadError("The journal has stopped.")
         stream_id = stored[0].originator_id
         if stream_id in self._under_way:
             raise RuntimeError(f"Stream {stream_id} is being appended to: wait for the answer.")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
+import pykka
 import pytest
 from eventsourcing.persistence import IntegrityError, InterfaceError, OperationalError, StoredEvent
 
@@ -70,6 +71,35 @@ async def test_appends_that_arrive_together_share_commits(log: Log, journal: Jou
     await asyncio.gather(*(journal.append(s.collect_events()) for s in sessions))
 
     assert await asyncio.to_thread(transactions, log) - before < 50
+
+
+async def test_appends_of_several_loops_are_all_answered(log: Log, journal: Journal) -> None:
+    async def work() -> list[int]:
+        session = open_session()
+        positions = await journal.append(session.collect_events())
+        for _ in range(50):
+            positions += await journal.append(ask(session).collect_events())
+            session.start_reply()
+            session.fail_reply(session.running.turn_id, code="x", error="x", text="")  # type: ignore[union-attr]
+        return positions
+
+    loops = [asyncio.to_thread(asyncio.run, work()) for _ in range(8)]
+    positions = [position for answers in await asyncio.gather(*loops) for position in answers]
+
+    assert len(positions) == len(set(positions))
+
+
+async def test_what_waits_is_stored_before_the_journal_stops_and_nothing_after(log: Log) -> None:
+    journal = Journal(log, timeout_s=5.0)
+    sessions = [open_session() for _ in range(20)]
+    waiting = [journal.append(session.collect_events()) for session in sessions]
+
+    await asyncio.to_thread(journal.stop)
+
+    assert all(len(positions) == 1 for positions in await asyncio.gather(*waiting))
+    for _ in range(2):
+        with pytest.raises(pykka.ActorDeadError):
+            journal.append(open_session().collect_events())
 
 
 async def test_a_batch_has_at_most_500_events(log: Log) -> None:
