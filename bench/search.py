@@ -6,11 +6,15 @@ Over the socket of a server with its own PostgreSQL: the median and the 99th per
 the first search after the session was put to sleep, and the longest ping of another connection
 meanwhile, beside the longest one when nobody searches: by so much the event loop stood still. Then
 what others take for the same queries: words and meaning each by itself in the same database, and
-mem0, which has only the session's own entries. Ratios are of five groups of queries.
+mem0, which has only the session's own entries. They are asked without a socket and those in the
+database answer with positions alone. So there are two more rows to compare like with like: the same
+pgvector behind a WebSocket of FastAPI, with texts, and our index without the socket, with its look
+into the database. Ratios are of five groups of queries.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -32,6 +36,7 @@ from bench.common import (
     PEERS_PYTHON,
     ROOT,
     cpu_s,
+    free_port,
     install_peers,
     instant_model,
     lorewire,
@@ -39,19 +44,22 @@ from bench.common import (
     open_session,
     percentile,
     postgres,
+    process,
     ratio,
     table,
 )
-from bench.search_peers import Peers
+from bench.search_peers import LIMIT, Peers
 from bench.sockets import session_path
 from events.log import Log
 from events.session import Session, SessionConfig
 from language.embedding import Embedder
 from language.stems import content_stems
+from lorewire.app import view_pool
 from lorewire.database import migrate
 from lorewire.embedder import load_embedder
 from lorewire.settings import Settings
-from projections.memory import MemoryEntry, indexed_text
+from projections.memory import MemoryEntry, MemoryView, indexed_text
+from projections.search import MemoryIndex
 
 VOCABULARY = 50_000  # invented words, the n-th as frequent as 1 / n
 WORDS = (10, 60)  # of an entry: 230 bytes in the middle
@@ -88,7 +96,8 @@ def main() -> None:
         by_size = dict(zip(session_ids, sizes, strict=True))
         with lorewire(database_url, model_url, core=None, **settings) as (port, server):
             rows, ours = asyncio.run(measure(port, server.pid, by_size, texts))
-        theirs = measure_peers(database_url, by_size, texts, embedder)
+        theirs = measure_peers(database_url, model_url, by_size, texts, embedder)
+        theirs |= asyncio.run(measure_index(database_url, by_size, texts, embedder))
     if embedder is not None:
         theirs |= {(size, "mem0"): measure_mem0(texts[:size]) for size in sizes}
     table(
@@ -100,7 +109,7 @@ def main() -> None:
         rows,
     )
     table(
-        "What others take for the same searches",
+        "What the same searches take elsewhere",
         ("entries", "by", "searches", "p50, ms", "p99, ms", "Lorewire takes, of its p50"),
         [
             (
@@ -242,11 +251,12 @@ async def measure(
 
 def measure_peers(
     database_url: str,
+    model_url: str,
     sessions: dict[UUID, int],
     texts: Sequence[str],
     embedder: Embedder | None,
 ) -> dict[tuple[int, str], list[float]]:
-    """Milliseconds of each search in the database alone, by the session's size and the way."""
+    """Milliseconds of each search with what PostgreSQL has, by the session's size and the way."""
     peers = Peers(database_url, list(sessions), embedder)
     times: dict[tuple[int, str], list[float]] = {}
     for session_id, size in sessions.items():
@@ -257,7 +267,56 @@ def measure_peers(
         meaning = [peers.meaning_ms(session_id, query) for query in queries]
         if vectors := [ms for ms in meaning if ms is not None]:
             times[size, "pgvector alone, exact"] = vectors
+    if peers.has_vectors:
+        times |= measure_server(database_url, model_url, sessions, texts)
     peers.close()
+    return times
+
+
+def measure_server(
+    database_url: str, model_url: str, sessions: dict[UUID, int], texts: Sequence[str]
+) -> dict[tuple[int, str], list[float]]:
+    """Milliseconds of each search with pgvector behind a WebSocket of FastAPI."""
+    port = free_port()
+    url = database_url.replace("postgresql://", "postgresql+psycopg://")
+    command = (PEERS_PYTHON, "-m", "bench.peers.fastapi_server", str(port), url, model_url)
+
+    async def search(session_id: UUID, queries: Sequence[str]) -> list[float]:
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):  # uvicorn is ready before it listens
+                socket = await websocket_connect(f"ws://127.0.0.1:{port}/search/{session_id}")
+                break
+            await asyncio.sleep(0.05)
+        await search_ms(socket, queries[0])  # loads the embedder
+        times = [await search_ms(socket, query) for query in queries]
+        socket.close()
+        return times
+
+    with process(*command, core=None):
+        return {
+            (size, "pgvector behind FastAPI"): asyncio.run(
+                search(session_id, queries_of(texts[:size]))
+            )
+            for session_id, size in sessions.items()
+        }
+
+
+async def measure_index(
+    database_url: str,
+    sessions: dict[UUID, int],
+    texts: Sequence[str],
+    embedder: Embedder | None,
+) -> dict[tuple[int, str], list[float]]:
+    """Milliseconds of each search with our index in this process."""
+    times: dict[tuple[int, str], list[float]] = {}
+    async with view_pool(database_url) as pool:
+        for session_id, size in sessions.items():
+            index = MemoryIndex(MemoryView(pool), session_id, embedder)
+            queries = queries_of(texts[:size])
+            await index.search(queries[0], limit=LIMIT)
+            times[size, "Lorewire without the socket"] = [
+                (await index.search(query, limit=LIMIT)).took_ms for query in queries
+            ]
     return times
 
 

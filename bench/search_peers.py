@@ -2,7 +2,8 @@
 
 Both are asked in PostgreSQL alone, without a server in front, for ten positions of one session. The
 words' index is the usual one, GIN over all sessions, beside a B-tree on the session: the planner
-chooses. Vectors are compared exactly, within the session.
+chooses. Vectors are compared exactly, within the session. A table with the texts beside the vectors
+is for a server that finds them (`bench.peers.fastapi_server`).
 """
 
 import time
@@ -67,7 +68,18 @@ class Peers:
                     vector = np.frombuffer(data, "<f4").tolist()
                     copy.write_row((session_id, position, _literal(vector)))
         self._conn.execute("CREATE INDEX ON peer_vectors (session_id)")
-        self._conn.execute("VACUUM ANALYZE peer_vectors")
+        self._conn.execute(
+            "CREATE UNLOGGED TABLE peer_memories AS"
+            " SELECT session_id, position, text, peer_vectors.embedding"
+            " FROM peer_vectors JOIN memory_entries USING (session_id, position)"
+        )
+        self._conn.execute("CREATE INDEX ON peer_memories (session_id)")
+        self._conn.execute("VACUUM ANALYZE peer_vectors, peer_memories")
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether meaning can be searched for: there are pgvector and an embedder."""
+        return self._has_vectors
 
     def words_ms(self, session_id: UUID, query: str) -> float:
         """One search by any of the query's words."""

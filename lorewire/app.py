@@ -113,7 +113,7 @@ async def wired(
         stack.push_async_callback(asyncio.to_thread, log.close)
         journal = Journal(log, timeout_s=settings.journal_timeout_s)
         stack.push_async_callback(asyncio.to_thread, journal.stop)
-        pool = await stack.enter_async_context(_view_pool(database_url))
+        pool = await stack.enter_async_context(view_pool(database_url))
         presence = Presence(database_url)
         await presence.enter()
         stack.push_async_callback(presence.leave)
@@ -182,7 +182,8 @@ def _allow_many_sockets() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
-def _view_pool(database_url: str) -> AsyncConnectionPool:
+def view_pool(database_url: str) -> AsyncConnectionPool:
+    """The connections by which a server reads views; open it before use."""
     return AsyncConnectionPool(
         database_url,
         min_size=1,

@@ -1,27 +1,38 @@
-"""FastAPI with uvicorn: pings, and a chat that stores both messages with SQLAlchemy.
+"""FastAPI with uvicorn: pings, a chat that stores both messages with SQLAlchemy, and a search.
 
     python -m bench.peers.fastapi_server PORT [DATABASE_URL MODEL_URL]
 
 `/ping`, and `/chat/<session>`: the query is one transaction, the reply another, and the last six
-turns are the prompt, as in Lorewire.
+turns are the prompt, as in Lorewire. `/search/<session>`: the query is embedded, and pgvector finds
+the ten nearest (`peer_memories` of `bench.search_peers`).
 """
 
 import sys
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import orjson
 import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from openai import AsyncOpenAI
-from sqlalchemy import DateTime, String, func, select
+from sqlalchemy import DateTime, String, func, select, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from bench.peers.tornado_server import now, pong
+from language.embedding import WordLlamaEmbedder
 
 SHOWN_MESSAGES = 12
+FOUND = 10
+
+embedder = cache(WordLlamaEmbedder)  # loaded by the first search
+NEAREST = text(
+    "SELECT position, text, 1 - (embedding <=> CAST(:vector AS vector)) AS score"
+    " FROM peer_memories WHERE session_id = CAST(:session_id AS uuid)"
+    " ORDER BY embedding <=> CAST(:vector AS vector) LIMIT :limit"
+)
 
 
 class Base(DeclarativeBase):
@@ -94,6 +105,26 @@ def make_app(database_url: str | None, model_url: str | None) -> FastAPI:
             await database.commit()
         data = {"message": "".join(pieces), "timestamp": now()}
         return orjson.dumps({"type": "query_response", "data": data}).decode()
+
+    @app.websocket("/search/{session_id}")
+    async def search(socket: WebSocket, session_id: str) -> None:
+        await socket.accept()
+        try:
+            while True:
+                asked = orjson.loads(await socket.receive_text())
+                found = await nearest(session_id, asked["data"]["query"])
+                answer = {"type": "search_response", "data": {"results": found}, "id": asked["id"]}
+                await socket.send_text(orjson.dumps(answer).decode())
+        except WebSocketDisconnect:
+            pass
+
+    async def nearest(session_id: str, query: str) -> list[dict[str, Any]]:
+        vector = str(embedder().embed_query(query).tolist())
+        async with sessions() as database:
+            rows = await database.execute(
+                NEAREST, {"vector": vector, "session_id": session_id, "limit": FOUND}
+            )
+            return [dict(row) for row in rows.mappings()]
 
     return app
 
