@@ -203,6 +203,14 @@ class Session(SessionAggregate):
 
         state: SessionState  # type: ignore[assignment]
 
+        @classmethod
+        def take(cls, aggregate: Any) -> "Session.Snapshot":
+            """The session as it is now; it may go on before the snapshot is stored."""
+            snapshot: Session.Snapshot = super().take(aggregate)
+            snapshot.state["waiting"] = snapshot.state["waiting"].copy()
+            snapshot.state["asked"] = snapshot.state["asked"].copy()
+            return snapshot
+
     def __init__(self, session_id: UUID, user_id: str, title: str, config: SessionConfig) -> None:
         self.session_id = session_id
         self.user_id = user_id

@@ -187,3 +187,16 @@ def test_a_reconfiguration_says_what_changed() -> None:
     [event] = session.collect_events()
     assert event.changed == ("title",)  # type: ignore[attr-defined]
     assert (session.title, session.config) == ("Thornwick", SessionConfig("dnd"))
+
+
+def test_a_snapshot_knows_nothing_of_what_is_asked_after_it() -> None:
+    session = open_session()
+    before = ask(session)
+
+    snapshot = Session.Snapshot.take(session)
+    ask(session)
+
+    again = snapshot.mutate(None)
+    assert isinstance(again, Session)
+    assert again.version == session.version - 1
+    assert [turn.turn_id for turn in again.waiting] == list(again.asked) == [before]
