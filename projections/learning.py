@@ -206,7 +206,7 @@ class LearningPolicy:
         """The events, so many together that what is to be read in them may be prepared at once."""
         start = found = 0
         for end, one in enumerate(recorded, 1):
-            found += isinstance(one.event, MayBeRead)
+            found += self._may_be_read(one)
             if found == self._max_prepared:
                 yield recorded[start:end]
                 start, found = end, 0
@@ -224,7 +224,7 @@ class LearningPolicy:
                 if (event.originator_id, event.originator_version) == _next_of(session):
                     event.mutate(session)
                 self._talks[session.id] = session
-        ended = {one.event.session_id for one in recorded if isinstance(one.event, MayBeRead)}
+        ended = {one.event.session_id for one in recorded if self._may_be_read(one)}
         known = [session for each in ended if (session := self._talks.pop(each, None))]
         self._log.catch_up(*known)
         self._talks.update({session.id: session for session in known})
@@ -263,10 +263,8 @@ class LearningPolicy:
     def _turn_to_read(self, one: Recorded) -> TurnText | None:
         """What an event gives to read; None where it is not this follower's to have read."""
         event = one.event
-        if not isinstance(event, MayBeRead):
+        if not isinstance(event, MayBeRead) or not self._may_be_read(one):
             return None
-        if not self._is_wanted and one.position > (self._others_start or 0):
-            return None  # without a look at the session
         session = self._talk(event.session_id)
         if session is None or session.is_deleted or not session.config.enable_graph:
             return None
@@ -290,6 +288,11 @@ class LearningPolicy:
             said_at=event.timestamp,
             model=session.config.llm_model,
         )
+
+    def _may_be_read(self, one: Recorded) -> bool:
+        """Whether it takes a look at the session to know whether an event is to be read."""
+        is_due = self._is_wanted or one.position <= (self._others_start or 0)
+        return is_due and isinstance(one.event, MayBeRead)
 
     def _is_ours(self, one: Recorded, domain: Domain) -> bool:
         """Whether this follower has to see to a turn, and not the other one.
