@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pykka
 
+from actors.loop_actor import LoopActorRef
 from actors.messages import Passivate, Shutdown
 from actors.monitor import MonitorActor, SessionCreated
 from actors.protocol import Code, RefusedError
@@ -25,7 +26,7 @@ class SessionDirectory:
         self.services = services
         self.monitor = monitor
         self.last_listed_position = 0  # of the newest event here that changes the list of sessions
-        self._refs: dict[UUID, pykka.ActorRef[Any]] = {}
+        self._refs: dict[UUID, LoopActorRef[Any]] = {}
 
     def __len__(self) -> int:
         return len(self._refs)
@@ -33,7 +34,7 @@ class SessionDirectory:
     def __contains__(self, session_id: UUID) -> bool:
         return session_id in self._refs
 
-    def ref(self, session_id: UUID) -> "pykka.ActorRef[Any]":
+    def ref(self, session_id: UUID) -> LoopActorRef[Any]:
         """The session's actor, started where it is not live."""
         ref = self._refs.get(session_id)
         if ref is None:

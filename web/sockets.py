@@ -18,6 +18,7 @@ from tornado.websocket import (
 
 from actors.connection import Connection
 from actors.directory import SessionDirectory
+from actors.loop_actor import LoopActorRef
 from actors.messages import Connect, Disconnected, Received
 from actors.monitor import MonitorActor, Pinged, Unwatch, Watch
 from actors.protocol import (
@@ -145,7 +146,7 @@ class SessionSocket(Socket):
         self._admission = admission
         self._has_entered = False
         self._closed_for: tuple[int, str] | None = None
-        self._actor: pykka.ActorRef[Any] | None = None
+        self._actor: LoopActorRef[Any] | None = None
         self._connection: Connection | None = None
 
     async def open(self, *args: str, **kwargs: str) -> None:
@@ -236,7 +237,7 @@ class SessionSocket(Socket):
             self._connection.send(error_message(error, self._session_id), error.request_id)
             return
         try:
-            self._actor.tell(Received(request, request_id, self._connection))
+            self._actor.tell_now(Received(request, request_id, self._connection))
         except pykka.ActorDeadError:
             self.close(Close.INTERNAL, "internal fault")
 

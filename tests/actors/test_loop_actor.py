@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.loop_actor import LoopActor, LoopFuture
+from actors.loop_actor import LoopActor, LoopActorRef, LoopFuture
 
 
 class Recorder(LoopActor):
@@ -57,7 +57,7 @@ class Recorder(LoopActor):
         raise ValueError("as asked")
 
 
-def start() -> tuple[pykka.ActorRef[Any], Recorder]:
+def start() -> tuple[LoopActorRef[Any], Recorder]:
     ref = Recorder.start()
     actor = ref._actor_weakref()
     assert actor is not None
@@ -88,20 +88,83 @@ async def test_one_message_at_a_time_across_await() -> None:
     assert actor.seen == ["started", *waits, "after", "last"]
 
 
+async def test_an_idle_actor_handles_what_it_is_told_now_before_the_teller_goes_on() -> None:
+    ref, actor = start()
+    await ref.ask("before", block=False)
+
+    ref.tell_now("now")
+
+    assert actor.seen == ["started", "before", "now"]
+
+
+async def test_an_actor_that_is_not_idle_handles_in_order_what_it_is_told_now() -> None:
+    ref, actor = start()
+    ref.tell_now("at its start")
+    ref.tell(("wait", 1e-9))
+    ref.tell_now("behind")
+    await ref.ask("last", block=False)
+
+    assert actor.seen == ["started", "at its start", ("waited", 1e-9), "behind", "last"]
+
+
+async def test_what_is_told_now_from_a_thread_is_handled_on_the_loop() -> None:
+    ref, actor = start()
+    await ref.ask("before", block=False)
+
+    await asyncio.to_thread(ref.tell_now, "from a thread")
+    await ref.ask("last", block=False)
+
+    assert actor.seen == ["started", "before", "from a thread", "last"]
+
+
+async def test_a_handler_that_tells_itself_now_is_not_interrupted() -> None:
+    class Talkative(Recorder):
+        def on_receive(self, message: Any) -> Any:
+            if message == "begin":
+                self._actor_ref.tell_now("meanwhile")
+            return super().on_receive(message)
+
+    ref = Talkative.start()
+    await ref.ask("before", block=False)
+
+    ref.tell_now("begin")
+
+    actor = ref._actor_weakref()
+    assert actor is not None
+    assert actor.seen == ["started", "before", "begin", "meanwhile"]
+
+
+async def test_a_failure_of_what_is_told_now_ends_the_actor_and_not_the_teller(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ref, actor = start()
+    await ref.ask("before", block=False)
+
+    with caplog.at_level(logging.CRITICAL, logger="actors.loop_actor"):
+        ref.tell_now("fail")
+
+    assert actor.seen == ["started", "before", ("failed", ValueError)]
+    with pytest.raises(pykka.ActorDeadError):
+        ref.tell_now("gone")
+
+
 @settings(max_examples=25, deadline=None)
-@given(plan=st.lists(st.sampled_from(["plain", "wait"]), max_size=30))
+@given(plan=st.lists(st.sampled_from(["plain", "now", "wait", "wait now"]), max_size=30))
 def test_order_holds_for_any_mixture_of_plain_and_waiting_handlers(plan: list[str]) -> None:
     async def run() -> list[Any]:
         ref, actor = start()
         for number, kind in enumerate(plan):
-            ref.tell(("wait", number * 1e-9) if kind == "wait" else number)
+            tell = ref.tell_now if "now" in kind else ref.tell
+            tell(("wait", number * 1e-9) if "wait" in kind else number)
+            if number % 5 == 0:
+                await asyncio.sleep(0)  # so that it is idle at times
         await ref.ask("last", block=False)
         return actor.seen
 
     seen = asyncio.run(run())
 
     expected = [
-        ("waited", number * 1e-9) if kind == "wait" else number for number, kind in enumerate(plan)
+        ("waited", number * 1e-9) if "wait" in kind else number for number, kind in enumerate(plan)
     ]
     assert seen == ["started", *expected, "last"]
 

@@ -1,8 +1,10 @@
 import asyncio
+import logging
 import random
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import tornado
@@ -11,9 +13,14 @@ from hypothesis import strategies as st
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
-from tornado.websocket import WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
+from tornado.websocket import (
+    WebSocketHandler,
+    WebSocketProtocol,
+    WebSocketProtocol13,
+    websocket_connect,
+)
 
-from web.frames import CHUNK_BYTES, ChunkedProtocol, text_frame
+from web.frames import CHUNK_BYTES, MAX_MESSAGES_AT_ONCE, ChunkedProtocol, text_frame
 
 PATIENCE_S = 10.0
 MAX_MESSAGE_BYTES = 3 * CHUNK_BYTES
@@ -24,27 +31,71 @@ HANDSHAKE = (
 )
 
 
-class Echo(WebSocketHandler):
-    """Sends everything back."""
+class Chunked(WebSocketHandler):
+    """Is read as our sockets are."""
 
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
         protocol = super().get_websocket_protocol()
         assert isinstance(protocol, WebSocketProtocol13)
         return ChunkedProtocol(self, False, protocol.params)
 
+
+class Echo(Chunked):
+    """Sends everything back."""
+
     async def on_message(self, message: str | bytes) -> None:
         await asyncio.sleep(0)  # the next message waits for this one
+        self.answer(message)
+
+    def answer(self, message: str | bytes) -> None:
         if isinstance(message, str):
             assert self.ws_connection is not None
             assert self.ws_connection.stream is not None
-            await self.ws_connection.stream.write(text_frame(message.encode()))
+            self.ws_connection.stream.write(text_frame(message.encode()))
         else:
-            await self.write_message(message, binary=True)
+            self.write_message(message, binary=True)
+
+
+class EchoAtOnce(Echo):
+    """The same without waiting."""
+
+    def on_message(self, message: str | bytes) -> None:  # type: ignore[override]
+        self.answer(message)
+
+
+class CompressedEcho(Chunked):
+    """What its client sends is compressed."""
+
+    def get_compression_options(self) -> dict[str, Any] | None:
+        return {}
+
+    def on_message(self, message: str | bytes) -> None:
+        self.write_message(message)
+
+
+class Held(Chunked):
+    """Handles nothing until it may."""
+
+    opened: "asyncio.Queue[Held]"
+
+    def open(self) -> None:
+        self.may_go_on = asyncio.Event()
+        self.heard: list[str] = []
+        self.opened.put_nowait(self)
+
+    async def on_message(self, message: str | bytes) -> None:
+        await self.may_go_on.wait()
+        assert isinstance(message, str)
+        self.heard.append(message[:10])
+        if message == "last":
+            self.write_message(message)
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    server = HTTPServer(Application([("/", Echo)], websocket_max_message_size=MAX_MESSAGE_BYTES))
+async def connected(
+    handler: type[WebSocketHandler] = Echo,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    server = HTTPServer(Application([("/", handler)], websocket_max_message_size=MAX_MESSAGE_BYTES))
     sockets = bind_sockets(0, "127.0.0.1")
     server.add_sockets(sockets)
     reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
@@ -97,9 +148,14 @@ said = st.lists(
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(said=said, seed=st.integers(0, 2**32), cuts=st.integers(0, 20))
+@given(
+    said=said,
+    seed=st.integers(0, 2**32),
+    cuts=st.integers(0, 20),
+    handler=st.sampled_from([Echo, EchoAtOnce]),
+)
 async def test_whatever_is_sent_in_whatever_pieces_arrives_whole_and_in_order(
-    said: list[tuple[str, int]], seed: int, cuts: int
+    said: list[tuple[str, int]], seed: int, cuts: int, handler: type[Echo]
 ) -> None:
     chance = random.Random(seed)
     sent, expected = b"", []
@@ -117,7 +173,7 @@ async def test_whatever_is_sent_in_whatever_pieces_arrives_whole_and_in_order(
         expected.append((BINARY if kind == "binary" else TEXT, payload))
     ends = sorted(chance.sample(range(len(sent) + 1), min(cuts, len(sent) + 1)))
 
-    async with connected() as (reader, writer):
+    async with connected(handler) as (reader, writer):
         for start, end in zip([0, *ends], [*ends, len(sent)], strict=True):
             writer.write(sent[start:end])
             await writer.drain()
@@ -129,6 +185,107 @@ async def test_whatever_is_sent_in_whatever_pieces_arrives_whole_and_in_order(
                 received.append((opcode, payload))
 
     assert received == expected
+
+
+@pytest.mark.parametrize("handler", [Echo, EchoAtOnce])
+async def test_frames_may_come_byte_by_byte(handler: type[Echo]) -> None:
+    sent = frame(TEXT, b"") + frame(TEXT, b"one") + frame(PING, b"there?") + frame(TEXT, b"x" * 200)
+    sent += frame(TEXT, b"in two ", fin=False) + frame(PING, b"between") + frame(0, b"halves")
+    sent += frame(BINARY, b"two") + frame(CLOSE, struct.pack("!H", 1000))
+
+    async with connected(handler) as (reader, writer):
+        for at in range(len(sent)):
+            writer.write(sent[at : at + 1])
+            await asyncio.sleep(0.0005)
+        received = [await receive(reader) for _ in range(8)]
+
+    assert received == [
+        (TEXT, b""),
+        (TEXT, b"one"),
+        (PONG, b"there?"),
+        (TEXT, b"x" * 200),
+        (PONG, b"between"),
+        (TEXT, b"in two halves"),
+        (BINARY, b"two"),
+        (CLOSE, struct.pack("!H", 1000)),
+    ]
+
+
+@pytest.mark.parametrize("handler", [Echo, EchoAtOnce])
+async def test_more_messages_than_are_handled_at_once_arrive_in_order(handler: type[Echo]) -> None:
+    texts = [b"%d" % number for number in range(10 * MAX_MESSAGES_AT_ONCE)]
+
+    async with connected(handler) as (reader, writer):
+        writer.write(b"".join(frame(TEXT, text) for text in texts))
+        received = [await receive(reader) for _ in texts]
+
+    assert received == [(TEXT, text) for text in texts]
+
+
+async def test_what_was_sent_before_the_client_left_is_still_handled() -> None:
+    Held.opened = asyncio.Queue()
+    async with connected(Held) as (_, writer):
+        handler = await Held.opened.get()
+        writer.write(frame(TEXT, b"1") + frame(TEXT, b"2") + frame(CLOSE, b""))
+        writer.write_eof()
+        await asyncio.sleep(0.05)
+        handler.may_go_on.set()
+        async with asyncio.timeout(PATIENCE_S):
+            while len(handler.heard) < 2:
+                await asyncio.sleep(0.001)
+
+    assert handler.heard == ["1", "2"]
+
+
+async def test_a_client_is_read_no_faster_than_its_messages_are_handled() -> None:
+    Held.opened = asyncio.Queue()
+    texts = [b"%09d " % number + b"x" * 50_000 for number in range(400)] + [b"last"]
+    async with connected(Held) as (reader, writer):
+        handler = await Held.opened.get()
+        protocol = handler.ws_connection
+        assert isinstance(protocol, ChunkedProtocol)
+        writer.write(b"".join(frame(TEXT, text) for text in texts))
+
+        async with asyncio.timeout(PATIENCE_S):
+            while not protocol._is_paused:
+                await asyncio.sleep(0.001)
+        kept_bytes = len(protocol._arrived) + protocol._behind_bytes
+        handler.may_go_on.set()
+        answer = await receive(reader)
+
+    assert kept_bytes <= 4 * CHUNK_BYTES
+    assert answer == (TEXT, b"last")
+    assert handler.heard == [text[:10].decode() for text in texts]
+
+
+async def test_compressed_messages_are_left_to_tornado() -> None:
+    server = HTTPServer(Application([("/", CompressedEcho)]))
+    sockets = bind_sockets(0, "127.0.0.1")
+    server.add_sockets(sockets)
+    url = f"ws://127.0.0.1:{sockets[0].getsockname()[1]}/"
+    client = await websocket_connect(url, compression_options={})
+
+    for text in ("one", "two " * 1000, ""):
+        await client.write_message(text)
+
+        assert await client.read_message() == text
+
+    client.close()
+    server.stop()
+    await server.close_all_connections()
+
+
+async def test_a_handler_that_fails_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(EchoAtOnce):
+        def answer(self, message: str | bytes) -> None:
+            raise ValueError("as asked")
+
+    async with connected(Failing) as (reader, writer):
+        with caplog.at_level(logging.CRITICAL, logger="tornado.application"):
+            writer.write(frame(TEXT, b"one") + frame(TEXT, b"two"))
+
+            async with asyncio.timeout(PATIENCE_S):
+                assert await reader.read() == b""
 
 
 @pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES + 1, 10 * MAX_MESSAGE_BYTES])
