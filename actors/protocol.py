@@ -1,7 +1,9 @@
 """The wire protocol, lorewire.v1: names, limits, requests, messages. Shared with `web`."""
 
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
@@ -483,7 +485,13 @@ def rfc3339(moment: datetime) -> str:
 
 def timestamp() -> str:
     """Now, as the protocol writes it."""
-    return rfc3339(datetime.now(UTC))
+    second, ms = divmod(time.time_ns() // 1_000_000, 1_000)
+    return f"{_to_the_second(second)}.{ms:03}Z"
+
+
+@lru_cache(maxsize=1)  # every message has a timestamp, and many have the same second
+def _to_the_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
 
 
 def error_message(error: RefusedError, session_id: UUID | None) -> Message:

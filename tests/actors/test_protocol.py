@@ -1,6 +1,7 @@
 """Whatever a client sends, it gets the request or a sentence that names what is wrong."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -21,6 +22,8 @@ from actors.protocol import (
     SearchMemory,
     error_message,
     parse_message,
+    rfc3339,
+    timestamp,
 )
 
 
@@ -220,3 +223,13 @@ def test_an_id_is_spliced_in_without_serialising_again(text: str, request_id: st
         "id": request_id,
     }
     assert "id" not in orjson.loads(message.payload_for(None))
+
+
+def test_a_timestamp_is_now_to_the_millisecond_also_when_a_second_begins() -> None:
+    ends = datetime.now(UTC) + timedelta(seconds=1.1)
+    while datetime.now(UTC) < ends:
+        before = rfc3339(datetime.now(UTC))
+        now = timestamp()
+        after = rfc3339(datetime.now(UTC))
+
+        assert before <= now <= after
