@@ -6,7 +6,7 @@ import unicodedata
 from functools import lru_cache
 from itertools import chain
 
-import snowballstemmer
+import Stemmer
 
 MAX_KNOWN_WORDS = 50_000  # of all sessions; the words of a language come again and again
 
@@ -29,7 +29,7 @@ STOP_WORDS = frozenset(
 
 # The stemmer keeps the word in itself while it works, and searches run in threads: without the lock
 # they get stems of each other's words, and the cache keeps these.
-_stemmer = snowballstemmer.stemmer("english")
+_stemmer = Stemmer.Stemmer("english")
 _stemming = threading.Lock()
 
 

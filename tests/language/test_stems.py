@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import pytest
-import snowballstemmer
+import Stemmer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,5 +65,5 @@ def test_searches_in_threads_do_not_get_each_others_stems() -> None:
     with ThreadPoolExecutor(4) as pool:
         shares = list(pool.map(content_stems, (" ".join(words[n::4]) for n in range(4))))
 
-    stemmer = snowballstemmer.stemmer("english")
+    stemmer = Stemmer.Stemmer("english")
     assert shares == [[stemmer.stemWord(word) for word in words[n::4]] for n in range(4)]
