@@ -1,6 +1,7 @@
 """Who hears what a session says: its connections, and those who wait for a turn over HTTP."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 from actors.connection import Connection
@@ -18,6 +19,7 @@ class Audience:
         self._behind: set[UUID] = set()  # connections that still get what they have missed
         self._askers: dict[UUID, dict[UUID, str]] = {}  # turn -> connection -> its request id
         self._listeners: dict[UUID, list[Listener]] = {}  # by turn
+        self._is_held = False
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -83,6 +85,23 @@ class Audience:
         """Nothing more is said about this turn."""
         self._askers.pop(turn_id, None)
         self._listeners.pop(turn_id, None)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What connections are sent within goes out at once. Nothing may be awaited within."""
+        if self._is_held:
+            yield
+            return
+        held = list(self._connections.values())
+        self._is_held = True
+        for connection in held:
+            connection.hold()
+        try:
+            yield
+        finally:
+            self._is_held = False
+            for connection in held:
+                connection.release()
 
     def send(
         self, message: Message, turn_id: UUID | None = None, *, is_partial: bool = False

@@ -22,9 +22,10 @@ MAX_UNSTORED_EVENTS = 1_000  # reads of one connection that wait for the databas
 class Connection:
     """A client's WebSocket. Owned by one session's actor, which alone calls it.
 
-    `send` sends a message (with the id of the request that it answers), `drained` waits until the
-    client has read most of it, `close_socket` ends the WebSocket with a code and a reason. They
-    come from the handler and may be called after the socket is gone.
+    `send` sends a message (with the id of the request that it answers), `hold` lets messages wait
+    for `release`, `drained` waits until the client has read most of them, `close_socket` ends the
+    WebSocket with a code and a reason. They come from the handler and may be called after the
+    socket is gone.
     """
 
     def __init__(
@@ -37,10 +38,14 @@ class Connection:
         user_agent: str,
         server: int,
         send: Callable[[Message, str | None], None],
+        hold: Callable[[], None],
+        release: Callable[[], None],
         drained: Callable[[], Awaitable[None]],
         close_socket: Callable[[int, str], None],
     ) -> None:
         self._send = send
+        self.hold = hold
+        self.release = release
         self.drained = drained
         self._close_socket = close_socket
         self._record = stream.Connection.open(

@@ -232,7 +232,7 @@ class SessionActor(LoopActor):
             if session.running is not None:
                 await self._fail_interrupted_turn(session.running.turn_id)
             elif session.waiting:
-                await self._commit_and_go_on(lambda session: None)
+                self._publish(await self._commit_and_go_on(lambda session: None))
             return await self._live.current()
         return session
 
@@ -444,12 +444,13 @@ class SessionActor(LoopActor):
 
     def _publish(self, decided: Decided[Any]) -> None:
         """Tell everybody what was stored; start and end turns accordingly."""
-        for event, position in zip(decided.events, decided.positions, strict=True):
-            self._tell(message_of(event, position), event, position)
-            if isinstance(event, Session.ReplyStarted):
-                session = self._live.loaded
-                assert session is not None
-                self._turns.start(event.turn_id, session, self._index, self._views.memory)
+        with self._audience.together():
+            for event, position in zip(decided.events, decided.positions, strict=True):
+                self._tell(message_of(event, position), event, position)
+                if isinstance(event, Session.ReplyStarted):
+                    session = self._live.loaded
+                    assert session is not None
+                    self._turns.start(event.turn_id, session, self._index, self._views.memory)
 
     async def _end_turn(self, outcome: ReplyArrived | TurnFailed) -> None:
         """Store how the running turn ended, then let the next one begin."""
@@ -476,13 +477,13 @@ class SessionActor(LoopActor):
                 )
 
         try:
-            await self._commit_and_go_on(decide)
+            self._publish(await self._commit_and_go_on(decide))
         except LogUnavailableError:
             # A reply that was paid for is not thrown away: it is stored when the database is back.
             asyncio.get_running_loop().call_later(RETRY_END_S, self._tell_self, outcome)
 
-    async def _commit_and_go_on(self, decide: Callable[[Session], T]) -> T:
-        """End a turn and start the one that has waited longest, in one commit."""
+    async def _commit_and_go_on(self, decide: Callable[[Session], T]) -> Decided[T]:
+        """End a turn and start the one that has waited longest, in one commit; to be published."""
 
         def decide_both(session: Session) -> T:
             result = decide(session)
@@ -494,8 +495,7 @@ class SessionActor(LoopActor):
             if isinstance(event, Session.ReplyStarted) and not self._turns.is_open(event.turn_id):
                 # It was asked before this actor was live.
                 self._turns.add(await self._live.query_of(event.turn_id))
-        self._publish(decided)
-        return decided.result
+        return decided
 
     def _start_next(self, session: Session) -> None:
         """Let the next turn begin; where the server is about to end, the next server does that."""
@@ -504,7 +504,7 @@ class SessionActor(LoopActor):
 
     async def _fail_interrupted_turn(self, turn_id: UUID) -> None:
         logger.warning("Turn interrupted by the end of a server", extra=self._about(turn=turn_id))
-        await self._commit_and_go_on(
+        failed = await self._commit_and_go_on(
             lambda session: session.fail_reply(
                 turn_id,
                 code=Code.UNAVAILABLE,
@@ -512,16 +512,15 @@ class SessionActor(LoopActor):
                 text="",
             )
         )
+        self._publish(failed)
 
     async def _cancel(self, message: Received) -> None:
         request = message.request
         assert isinstance(request, Cancel)
         turn = self._turns.running
         running = turn if turn and request.turn_id in (None, turn.turn_id) else None
-        turn_id = request.turn_id
-        is_cancelled = True
         try:
-            turn_id = await self._commit_and_go_on(
+            cancelled = await self._commit_and_go_on(
                 lambda session: session.cancel_reply(
                     request.turn_id,
                     text=running.text if running else "",
@@ -529,9 +528,13 @@ class SessionActor(LoopActor):
                 )
             )
         except UnknownTurnError:
-            is_cancelled = False
-        answer = self._say("cancel_response", turn_id=turn_id, cancelled=is_cancelled)
-        message.connection.send(answer, message.request_id)
+            cancelled = None
+        turn_id = cancelled.result if cancelled else request.turn_id
+        answer = self._say("cancel_response", turn_id=turn_id, cancelled=cancelled is not None)
+        with self._audience.together():
+            if cancelled:
+                self._publish(cancelled)
+            message.connection.send(answer, message.request_id)
 
     # -- reads
 

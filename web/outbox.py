@@ -46,6 +46,7 @@ class Outbox:
         "_handed",
         "_handed_answers",
         "_is_closed",
+        "_is_held",
         "_limit",
         "_pushed",
         "_stream",
@@ -64,6 +65,7 @@ class Outbox:
         self._handed_answers = 0
         self._drained: asyncio.Future[None] | None = None
         self._is_closed = False
+        self._is_held = False
 
     @property
     def waiting_bytes(self) -> int:
@@ -86,6 +88,21 @@ class Outbox:
         left = len(frame) if self._stream.writing() else self._write(frame)
         if left:
             self._hand_over(frame[-left:], left if request_id is not None else 0)
+
+    def hold(self) -> None:
+        """Let messages wait until `release`, in the same call of the loop: then they go together.
+
+        To give the kernel something costs as much as all else about a message.
+        """
+        if self._waiting is None and not self._is_closed:
+            self._waiting = deque()
+            self._is_held = True
+
+    def release(self) -> None:
+        """Send what has come since `hold`."""
+        if self._is_held:
+            self._is_held = False
+            self._go_on()
 
     async def drained(self) -> None:
         """Wait until the client has read most of what waits, or is gone."""
@@ -119,6 +136,8 @@ class Outbox:
         size = len(message.payload)
         self._waiting.append(_Waiting(message, request_id, size))
         self._count(size, request_id)
+        if self._is_held:
+            return  # it has not been offered to the client yet
         if self._pushed > self._limit or self._answers > MAX_ANSWERS * self._limit:
             SLOW_READERS.inc()
             self.close()

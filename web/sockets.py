@@ -196,6 +196,8 @@ class SessionSocket(Socket):
             user_agent=self.request.headers.get("User-Agent", ""),
             server=self._directory.services.presence.number,
             send=self.send,
+            hold=self.outbox.hold,
+            release=self.outbox.release,
             drained=self.outbox.drained,
             close_socket=self.close_for,
         )

@@ -84,6 +84,55 @@ async def test_whatever_the_pace_of_the_reader_all_comes_once_and_in_order(line:
     assert (await line.read())["data"]["number"] == 150  # type: ignore[index]
 
 
+async def test_what_is_held_goes_together_and_in_order(line: Line) -> None:
+    line.outbox.send(message(0))
+    line.outbox.hold()
+    line.outbox.send(message(1))
+    line.outbox.send(message(2), "7")
+    assert (await line.read())["data"]["number"] == 0  # type: ignore[index]
+    with pytest.raises(BlockingIOError):
+        line.client.socket.recv(1)
+
+    line.outbox.release()
+    line.outbox.send(message(3))
+
+    numbers = [(await line.read())["data"]["number"] for _ in range(3)]  # type: ignore[index]
+    assert numbers == [1, 2, 3]
+    assert line.outbox.waiting_bytes == 0
+
+
+async def test_what_is_held_waits_behind_what_a_slow_reader_has_not_read(line: Line) -> None:
+    sent = clog(line)
+    line.outbox.hold()
+    line.outbox.send(message(sent))
+    line.outbox.release()
+    line.outbox.send(message(sent + 1))
+
+    numbers = [(await line.read())["data"]["number"] for _ in range(sent + 2)]  # type: ignore[index]
+    assert numbers == list(range(sent + 2))
+
+
+async def test_what_is_held_may_be_larger_than_the_bound(line: Line) -> None:
+    line.outbox.hold()
+    line.outbox.send(message(1, size=2 * LIMIT))
+    line.outbox.send(message(2))
+    line.outbox.release()
+
+    numbers = [(await line.read())["data"]["number"] for _ in range(2)]  # type: ignore[index]
+    assert (numbers, line.times_too_slow) == ([1, 2], 0)
+
+
+async def test_a_client_may_go_while_something_is_held(line: Line) -> None:
+    line.outbox.hold()
+    line.outbox.send(message(1))
+    line.outbox.close()
+
+    line.outbox.release()
+    line.outbox.send(message(2))
+
+    assert line.outbox.waiting_bytes == 0
+
+
 async def test_pieces_that_wait_are_joined(line: Line) -> None:
     count = clog(line)
     turn_id = uuid4()
