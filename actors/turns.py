@@ -24,7 +24,7 @@ from projections.search import MemoryIndex
 logger = logging.getLogger(__name__)
 
 SHOWN_TURNS = 6  # the last turns as they are, word for word, in every prompt
-MAX_SHOWN_TURNS = 12  # with those before them that memory has not read yet
+MAX_SHOWN_TURNS = 48  # with those before them that memory has not read yet, within a tick of 0.2 s
 
 TurnEnd = Session.ReplyCompleted | Session.ReplyFailed | Session.ReplyCancelled
 

