@@ -168,6 +168,7 @@ async def _recall(context: TurnContext, services: Services) -> Recalled:
             limit=RECALLED_ENTRIES + 2 * len(shown),
             newest=newest,
             at_least=context.look_upto if newest is None else None,
+            ranks=False,
         ),
         services.graph.neighbourhood(query.session_id, query.message, limit=RECALLED_FACTS),
     )

@@ -170,6 +170,7 @@ class SessionIndex:
         selection: Selection,
         limit: int,
         offset: int,
+        ranks: bool = True,
     ) -> tuple[list[Ranked], int]:
         """A page of what is found for a query, best first, and how many entries are found in all.
 
@@ -188,7 +189,8 @@ class SessionIndex:
 
         All of this holds for passages, with "entry" read as "passage", those of one text being in
         one sitting. An entry is found where one of its passages is. Its score is the best one that
-        such a passage has, and its place on each side that of its best passage there.
+        such a passage has, and its place on each side that of its best passage there; without
+        `ranks`, nobody looks for the places.
         """
         entries = self._entries_as_of(selection.as_of)
         size = self._passages_of_first(entries)
@@ -208,14 +210,16 @@ class SessionIndex:
             keyword, matched = self._keyword_side(stems, size)
             matched &= selected
             found |= matched
-            by_words = self._best_of_entries(keyword, matched, entries)
+            if ranks:
+                by_words = self._best_of_entries(keyword, matched, entries)
             scores += keyword * (KEYWORD_WEIGHT / (keyword[selected].max() or 1.0))
             best_score += KEYWORD_WEIGHT
         if vector is not None:
             semantic, cosines = self._semantic_side(vector, size)
             near = (cosines >= self._min_cosine) & selected
             found |= near
-            by_meaning = self._best_of_entries(semantic, near, entries)
+            if ranks:
+                by_meaning = self._best_of_entries(semantic, near, entries)
             scores += SEMANTIC_WEIGHT * semantic
             best_score += SEMANTIC_WEIGHT * MAX_SEMANTIC
         best = self._best_of_entries(scores, found, entries)

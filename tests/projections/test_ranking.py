@@ -240,3 +240,17 @@ def test_the_best_of_many_are_those_of_a_sort(some: list[float], count: int, rep
     best = _best(scores, count)
 
     assert best == [number for number in everything if scores[number] > -np.inf][:count]
+
+
+def test_without_ranks_the_same_is_found_and_no_place_is_told() -> None:
+    index = SessionIndex(DIMENSIONS)
+    index.add([entry(n, WORDS[n], minutes=n, vector=[1, n / 10, 0]) for n in range(1, 9)])
+    search = {"kind": "hybrid", "selection": Selection(), "limit": 5, "offset": 0}
+    asked = ["ranger", "lever"], np.array([1, 0, 0], np.float32)
+
+    with_them, total = index.search(*asked, **search)  # type: ignore[arg-type]
+    without = index.search(*asked, **search, ranks=False)  # type: ignore[arg-type]
+
+    assert with_them[0].keyword_rank == 1
+    bare = [one._replace(keyword_rank=None, semantic_rank=None) for one in with_them]
+    assert without == (bare, total)
