@@ -63,8 +63,8 @@ from projections.search import MemoryIndex
 
 VOCABULARY = 50_000  # invented words, the n-th as frequent as 1 / n
 WORDS = (10, 60)  # of an entry: 230 bytes in the middle
-SEARCHES = 200
-SEARCHES_BY_WORDS = 50  # one takes 0.1 s
+SEARCHES = 100
+SEARCHES_BY_WORDS = 25  # one takes 0.1 s
 MEM0_SEARCHES = 10  # one takes a second and more among 100,000
 GROUPS = 5
 WAKES = 5

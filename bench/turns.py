@@ -49,7 +49,7 @@ from bench.common import (
 from bench.sockets import UNLIMITED, session_path
 from lorewire.database import migrate
 
-SECONDS = 1.5
+SECONDS = 1.25
 WRITER_SECONDS = 0.4
 SESSIONS_OF_COMMANDS = (1, 16, 256)
 SESSIONS_OF_TURNS = (1, 64)
