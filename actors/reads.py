@@ -28,8 +28,10 @@ from projections.graph_formats import render
 from projections.learning import FOLLOWER_OF
 from projections.memory import MemoryEntry
 from projections.positions import read_positions
-from projections.search import MemoryIndex
+from projections.search import Hit, MemoryIndex
 from projections.set_aside import read_set_aside_of
+
+FEW_CHARS = 10_000  # of what was found: highlights in more would hold the loop for a millisecond
 
 ANSWERS: Mapping[type[Request], str] = {
     GetStatus: "status_response",
@@ -303,28 +305,34 @@ async def _search(
         until=request.filters.until,
         as_of=as_of,
     )
+    if sum(len(hit.entry.text) for hit in found.hits) <= FEW_CHARS:
+        results = _hits_on_the_wire(found.hits)
+    else:
+        results = await asyncio.to_thread(_hits_on_the_wire, found.hits)
     wire = {
         "query": request.query,
-        "results": [
-            {
-                **entry_on_the_wire(hit.entry),
-                "highlights": hit.highlights,
-                "passage": (
-                    None
-                    if hit.passage is None
-                    else {"start": hit.passage[0], "end": hit.passage[1]}
-                ),
-                "relevance_score": hit.relevance_score,
-                "ranks": {"keyword": hit.keyword_rank, "semantic": hit.semantic_rank},
-            }
-            for hit in found.hits
-        ],
+        "results": results,
         "total_results": found.total,
         "meaning": found.meaning,
         "took_ms": round(found.took_ms, 3),
         "view_position": found.view_position,
     }
     return Read(wire, found.view_position, as_of, tuple(hit.entry.entry_id for hit in found.hits))
+
+
+def _hits_on_the_wire(hits: Sequence[Hit]) -> list[dict[str, Any]]:
+    return [
+        {
+            **entry_on_the_wire(hit.entry),
+            "highlights": hit.highlights,
+            "passage": (
+                None if hit.passage is None else {"start": hit.passage[0], "end": hit.passage[1]}
+            ),
+            "relevance_score": hit.relevance_score,
+            "ranks": {"keyword": hit.keyword_rank, "semantic": hit.semantic_rank},
+        }
+        for hit in hits
+    ]
 
 
 async def _graph(request: GetGraph, session_id: UUID, services: Services) -> Read:

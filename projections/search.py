@@ -24,7 +24,7 @@ from projections.ranking import Kind, Selection, SessionIndex
 FEW_STEMS = 4_000  # in characters: are added sooner than a thread can be woken to do it
 # To wake a thread and to wait for it costs as much as a search among some hundred passages.
 FEW_PASSAGES = 5_000  # are searched in less than a millisecond
-SHORT_QUERY = 300  # characters; stems of words that are new to the process take 20 us each
+SHORT_QUERY = 300  # characters; stems of words that are new to the process take 3 us each
 MAX_CACHED_WORDS = 50_000  # of all sessions; most words of a language come again
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019.-][^\W_]+)*")  # as `content_stems` sees words

@@ -49,6 +49,19 @@ async def test_pages_of_a_search_are_its_results_in_order(server: Server) -> Non
     assert scores == sorted(scores, reverse=True)
 
 
+async def test_a_long_text_has_its_highlights(server: Server) -> None:
+    socket = await server.connect(await server.open_session())
+    text = 800 * "It rains in Thornwick. " + "The amulet is under the mill."
+    await socket.query(text)
+    await server.caught_up()
+
+    (hit,) = [hit for hit in (await found(socket, limit=100))["results"] if hit["role"] == "user"]
+
+    assert hit["text"] == text
+    shown = [hit["text"][h["start"] : h["end"]] for h in hit["highlights"]]
+    assert shown == ["amulet"]
+
+
 async def test_filters_and_looking_back_leave_out_what_they_should(server: Server) -> None:
     _, socket = await told(server)
     everything = (await found(socket, limit=100))["results"]
