@@ -30,8 +30,6 @@ from projections.corrections import (
     read_statement,
 )
 from projections.graph_parts import UnknownEntityError
-from projections.positions import GRAPH
-from projections.waiting import has_read_within
 
 VIEW_WAITS_S = 1.0  # for the view to know of the correction before, and of what was just learned
 
@@ -73,9 +71,9 @@ class Curator:
         makes no sense, StreamConflictError where other writers are faster each time, and
         LogUnavailableError: then it is unknown whether it is stored.
         """
-        pool = self._services.pool
         if self._position:
-            await has_read_within(pool, GRAPH, self._position, VIEW_WAITS_S)
+            told = self._services.told
+            await told.has_come_within("graph", self._position, VIEW_WAITS_S)
         for _ in range(MAX_DECISIONS):
             knowledge = await asyncio.to_thread(
                 self._services.log.load, Knowledge, knowledge_id(self._session_id)

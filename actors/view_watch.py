@@ -14,8 +14,8 @@ from actors.messages import ViewMoved, ViewRebuilt
 from actors.protocol import Message
 from actors.reads import view_updates
 from actors.view_progress import ViewName, ViewProgress
+from events.log import MAX_POSITION
 from projections.moves import Moves, read_moves
-from projections.positions import read_positions
 from projections.resting import rest_s
 
 logger = logging.getLogger(__name__)
@@ -47,10 +47,10 @@ async def watch_views(
                 while not task.cancelling():
                     began = time.monotonic()
                     if not told:
-                        positions = await read_positions(pool)
+                        now = await read_moves(pool, memory=MAX_POSITION, graph=MAX_POSITION)
                         for view in VIEWS:
-                            told.move(view, positions.views[view])
-                        generations = dict(positions.generations)
+                            told.move(view, now[view].position)
+                            generations[view] = now[view].generation
                         _tell_all(directory, told)
                     moves = await read_moves(pool, memory=told["memory"], graph=told["graph"])
                     _look_for_rebuilds(directory, moves, generations)

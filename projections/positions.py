@@ -37,8 +37,6 @@ class Positions:
     head: int
     views: dict[str, int]  # by name; 0: has not begun
     set_aside: dict[str, int] = field(default_factory=dict)  # events, by name; none: not listed
-    generations: dict[str, int] = field(default_factory=dict)  # of views, by name
-    rebuilt_sessions: dict[str, str | None] = field(default_factory=dict)  # see `lorewire_views`
 
     def lag(self, name: str) -> int:
         """How many positions a follower is behind the log."""
@@ -56,22 +54,13 @@ async def read_positions(pool: AsyncConnectionPool[Any]) -> Positions:
             " ) AS slowest) AS positions,"
             " (SELECT json_object_agg(follower, count) FROM ("
             "  SELECT follower, count(*) FROM lorewire_set_aside GROUP BY 1"
-            " ) AS counts) AS set_aside,"
-            " (SELECT json_object_agg(name, generation) FROM lorewire_views) AS generations,"
-            " (SELECT json_object_agg(name, rebuilt_session) FROM lorewire_views)"
-            "  AS rebuilt_sessions"
+            " ) AS counts) AS set_aside"
         )
         row = await curs.fetchone()
     assert row is not None  # it is made of values
     found = row["positions"] or {}
     views = {name: found.get(name, 0) for name in FOLLOWERS}
-    return Positions(
-        row["head"],
-        views,
-        row["set_aside"] or {},
-        row["generations"],
-        row["rebuilt_sessions"],
-    )
+    return Positions(row["head"], views, row["set_aside"] or {})
 
 
 @dataclass(frozen=True)

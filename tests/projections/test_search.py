@@ -75,6 +75,18 @@ def texts(found: Found) -> list[str]:
     return [hit.entry.text for hit in found.hits]
 
 
+async def index_that_is_behind(
+    log: Log, session_id: UUID, scenario: Scenario, pool: Pool
+) -> tuple[MemoryIndex, int]:
+    """An index, and the position that it was at before a dragon was spoken of."""
+    index = MemoryIndex(MemoryView(pool), session_id, None)
+    project(log, None)
+    before = (await index.search("dragon", limit=10)).view_position
+    scenario.say(session_id, "Is that a dragon?", "It is.")
+    project(log, None)
+    return index, before
+
+
 async def test_hits_come_best_first_with_the_words_that_matched(
     log: Log, told: UUID, pool: Pool
 ) -> None:
@@ -108,11 +120,7 @@ async def test_a_search_sees_what_the_view_has_taken_in_since_the_last(
 async def test_a_search_that_needs_no_more_than_it_has_does_not_look_at_the_view(
     log: Log, told: UUID, scenario: Scenario, pool: Pool
 ) -> None:
-    index = MemoryIndex(MemoryView(pool), told, None)
-    project(log, None)
-    before = (await index.search("dragon", limit=10)).view_position
-    scenario.say(told, "Is that a dragon?", "It is.")
-    project(log, None)
+    index, before = await index_that_is_behind(log, told, scenario, pool)
 
     without = await index.search("dragon", limit=10, at_least=before)
     needed = await index.search("dragon", limit=1, at_least=log.head())
@@ -124,11 +132,7 @@ async def test_a_search_that_needs_no_more_than_it_has_does_not_look_at_the_view
 async def test_a_search_looks_at_the_view_when_its_rows_were_replaced(
     log: Log, told: UUID, scenario: Scenario, pool: Pool
 ) -> None:
-    index = MemoryIndex(MemoryView(pool), told, None)
-    project(log, None)
-    before = (await index.search("dragon", limit=10)).view_position
-    scenario.say(told, "Is that a dragon?", "It is.")
-    project(log, None)
+    index, before = await index_that_is_behind(log, told, scenario, pool)
 
     index.note_rebuilt(before)
 
