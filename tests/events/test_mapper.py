@@ -1,9 +1,7 @@
 """Stored bytes keep every type that an event declares."""
 
-import dataclasses
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any, get_type_hints
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -11,50 +9,14 @@ import pytest
 from eventsourcing.domain import Aggregate
 from eventsourcing.persistence import MapperDeserialisationError, StoredEvent
 from hypothesis import given
-from hypothesis import strategies as st
 
 from events.aggregate import Cause, TopicMap
 from events.connection import Connection
 from events.knowledge import Knowledge, Statement
 from events.mapper import OrjsonTranscoder, SessionStoredEvent, TypedMapper, topic_of
 from events.session import Session, SessionConfig, TokenUsage, Turn
+from tests.events.strategies import EVENTS
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-MOMENTS = st.datetimes(
-    min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)
-)
-FIELDS: dict[Any, st.SearchStrategy[Any]] = {
-    datetime: MOMENTS,
-    dict[str, Any]: st.dictionaries(st.text(), JSON, max_size=3),
-    SessionConfig: st.builds(
-        SessionConfig, custom_config=st.dictionaries(st.text(), JSON, max_size=3)
-    ),
-    tuple[Statement, ...]: st.lists(
-        st.builds(Statement, confidence=st.floats(0, 1)), max_size=3
-    ).map(tuple),
-}
-
-
-def events_of(cls: type[Any]) -> st.SearchStrategy[Any]:
-    hints = get_type_hints(cls)
-    fields = {
-        field.name: UUID_STRATEGY
-        if field.name == "originator_id"
-        else FIELDS.get(hints[field.name], st.from_type(hints[field.name]))
-        for field in dataclasses.fields(cls)
-    }
-    return st.builds(cls, **fields)
-
-
-UUID_STRATEGY = st.uuids()
-st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))  # as PostgreSQL's bigint
-EVENTS = st.sampled_from(sorted(TopicMap.classes)).flatmap(
-    lambda topic: events_of(TopicMap.classes[topic])
-)
 MAPPER = TypedMapper(OrjsonTranscoder())
 
 
