@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 MAX_ERROR_CHARACTERS = 500
 MAX_OFFLINE_NAMES = 5000  # so many cost no time that can be measured
+MAX_KEPT = 200  # passages of new sessions, which begin with the seeds of few domains
 TURNS_BEFORE = 2  # enough to know who "she" is
 MAX_INVALID_ANSWERS = 2
 FIRST_BACKOFF_S = 0.5
@@ -84,7 +85,11 @@ class Reader(Protocol):
 
 
 class OfflineReader:
-    """Reads with rules, at once and in the caller's thread."""
+    """Reads with rules, at once and in the caller's thread.
+
+    What a session without names begins with is mostly the seed of its domain, as that of many
+    others: it is kept, and read once.
+    """
 
     max_at_once = 1
     turns_before = 0
@@ -93,18 +98,20 @@ class OfflineReader:
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
         self._name = f"{extractor.name}/{extractor.version}"
+        self._kept: dict[Passage, list[ExtractedStatement]] = {}  # oldest first
         self._reading = threading.Lock()  # a parser is for one thread at a time
 
     def prepare(self, turns: Sequence[TurnText]) -> None:
         """Parse several turns together."""
-        texts = [
-            (passage.text, turn.known_names[:MAX_OFFLINE_NAMES])
+        texts = dict.fromkeys(
+            (passage.text, tuple(turn.known_names[:MAX_OFFLINE_NAMES]))
             for turn in turns
             for passage in turn.passages
-        ]
+            if turn.known_names or passage not in self._kept
+        )
         try:
             with self._reading:
-                self._extractor.prepare(texts)
+                self._extractor.prepare(list(texts))
         except Exception:  # which text it was shows when they are read one by one
             logger.exception("Extractor %s could not read %d texts at once", self._name, len(texts))
 
@@ -122,17 +129,27 @@ class OfflineReader:
                 found = [
                     (passage, statement)
                     for passage in turn.passages
-                    for statement in self._extractor.extract(
-                        passage.text,
-                        speaker=passage.speaker,
-                        addressee=passage.addressee,
-                        known_names=names,
-                    )
+                    for statement in self._statements(passage, names)
                 ]
         except Exception as failure:  # recorded, so that a replay does not ask again
             logger.exception("Extractor %s failed", self._name)
             return Reading(self._name, (), _said(failure))
         return Reading(self._name, found, error)
+
+    def _statements(self, passage: Passage, names: Sequence[str]) -> list[ExtractedStatement]:
+        found = None if names else self._kept.get(passage)
+        if found is None:
+            found = self._extractor.extract(
+                passage.text,
+                speaker=passage.speaker,
+                addressee=passage.addressee,
+                known_names=names,
+            )
+            if not names:
+                self._kept[passage] = found
+                if len(self._kept) > MAX_KEPT:
+                    del self._kept[next(iter(self._kept))]
+        return found
 
 
 class ModelReader:

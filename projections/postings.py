@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.int64]
 
+MAX_UNSORTED = 400_000  # stems of some 10,000 passages
+
 _PAIR = np.dtype("<u4")  # a passage's number, and how often it has the stem, are two of these
 _PAIR_BYTES = 2 * _PAIR.itemsize
 _STEM = np.int64(32)  # where a key has its stem: above the number of the passage
@@ -36,6 +38,9 @@ class Postings:
     def __init__(self) -> None:
         self._pairs: defaultdict[str, bytearray] = defaultdict(bytearray)  # of each stem
         self._size = 0  # passages
+        # What is not yet in the pairs: a stem costs the same however often many passages have it.
+        self._ids: defaultdict[str, int] = defaultdict(count().__next__)
+        self._keys: list[Numbers] = []
 
     def add(self, first: int, stems: Sequence[Sequence[str]]) -> None:
         """Append the stems of consecutive passages, of which `first` is the number of the first."""
@@ -44,17 +49,27 @@ class Postings:
         total = int(lengths.sum())
         if not total:
             return
-        ids: defaultdict[str, int] = defaultdict(count().__next__)
-        id_of_each = np.fromiter(map(ids.__getitem__, chain.from_iterable(stems)), np.int64, total)
+        ids = np.fromiter(map(self._ids.__getitem__, chain.from_iterable(stems)), np.int64, total)
         numbers = np.arange(first, self._size).repeat(lengths)
-        keys, times = np.unique((id_of_each << _STEM) | numbers, return_counts=True)
+        self._keys.append((ids << _STEM) | numbers)
+        if sum(map(len, self._keys)) >= MAX_UNSORTED:
+            self._sort_in()
+
+    def _sort_in(self) -> None:
+        if not self._keys:
+            return
+        keys, times = np.unique(np.concatenate(self._keys), return_counts=True)
         pairs = np.stack([keys & _PASSAGE, times], axis=1).astype(_PAIR).tobytes()
-        starts = (keys >> _STEM).searchsorted(np.arange(len(ids))) * _PAIR_BYTES
-        for stem, (start, end) in zip(ids, pairwise([*starts.tolist(), len(pairs)]), strict=True):
+        starts = (keys >> _STEM).searchsorted(np.arange(len(self._ids))) * _PAIR_BYTES
+        ends = pairwise([*starts.tolist(), len(pairs)])
+        for stem, (start, end) in zip(self._ids, ends, strict=True):
             self._pairs[stem] += pairs[start:end]
+        self._ids = defaultdict(count().__next__)
+        self._keys = []
 
     def of(self, stems: Sequence[str], before: int) -> Occurrences:
         """The passages up to a number that have each of the stems."""
+        self._sort_in()
         pairs = np.frombuffer(b"".join(self._pairs_of(stems)), _PAIR).reshape(-1, 2)
         passages, times = pairs.T.astype(np.int64)
         of_stems = self._counts_of(stems)
@@ -69,6 +84,7 @@ class Postings:
 
     def counts_of(self, stems: Sequence[str], before: int) -> Numbers:
         """How many of the passages up to a number have each stem."""
+        self._sort_in()
         return self._counts_of(stems) if before >= self._size else self.of(stems, before).of_stems
 
     def _pairs_of(self, stems: Sequence[str]) -> Iterable[bytes | bytearray]:

@@ -134,6 +134,35 @@ def test_a_seed_is_learned_when_its_session_opens(
     assert {asked[1:] for asked in extractor.asked} == {(title, None)}
 
 
+def test_a_seed_that_sessions_share_is_read_once(
+    log: Log, scenario: Scenario, extractor: Words
+) -> None:
+    work = policy(log, extractor)
+    first, second = scenario.open(seed=("a=1",)), scenario.open(seed=("a=1", "b=2"))
+    follow(log, work)
+    third = scenario.open(seed=("b=2",))
+    follow(log, work)
+
+    assert extractor.prepared == [["a=1", "b=2"], []]
+    assert [text for text, _, _ in extractor.asked] == ["a=1", "b=2"]
+    assert [
+        [(s.statement_id, s.subject) for event in learned(log, id) for s in event.statements]
+        for id in (first, second, third)
+    ] == [[("seed:0", "a")], [("seed:0", "a"), ("seed:1", "b")], [("seed:0", "b")]]
+
+
+def test_what_is_kept_of_new_sessions_has_an_end(
+    log: Log, scenario: Scenario, extractor: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("language.readers.MAX_KEPT", 1)
+    for seed in ("a=1", "b=2", "a=1"):
+        scenario.open(seed=(seed,))
+
+    follow(log, policy(log, extractor))
+
+    assert [text for text, _, _ in extractor.asked] == ["a=1", "b=2", "a=1"]
+
+
 def test_a_turn_that_broke_off_is_learned_as_far_as_it_came(
     log: Log, scenario: Scenario, extractor: Words
 ) -> None:
@@ -425,13 +454,13 @@ def test_turns_of_different_sessions_are_prepared_and_stored_together(
 ) -> None:
     first, second = scenario.open(), scenario.open()
     scenario.say(first, "Kira=ranger", "Yes.")
-    scenario.say(second, "Tobin=smith", "Yes.")
+    scenario.say(second, "Tobin=smith", "Sure.")
     scenario.say(first, "Kira=elf", "No.")
 
     follow(log, policy(log, extractor))
 
     assert extractor.prepared == [
-        ["Kira=ranger", "Yes.", "Tobin=smith", "Yes."],
+        ["Kira=ranger", "Yes.", "Tobin=smith", "Sure."],
         ["Kira=elf", "No."],
     ]
     assert [asked[0] for asked in extractor.asked[::2]] == [

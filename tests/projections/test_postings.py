@@ -1,6 +1,7 @@
 """Postings are what a scan of all passages would find."""
 
 from collections.abc import Sequence
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,15 +12,23 @@ STEMS = ["lever", "stone", "keep", "gate", "rust"]
 passages = st.lists(st.sampled_from(STEMS), max_size=8)
 
 
-@given(st.lists(st.lists(passages, max_size=6), max_size=12), st.integers(0, 80))
+@given(
+    st.lists(st.lists(passages, max_size=6), max_size=12),
+    st.integers(0, 80),
+    st.integers(1, 100),
+    st.sets(st.integers(0, 12)),
+)
 def test_they_agree_with_a_scan_however_they_were_added(
-    batches: list[list[list[str]]], before: int
+    batches: list[list[list[str]]], before: int, max_unsorted: int, searched_after: set[int]
 ) -> None:
     postings = Postings()
     everything: list[Sequence[str]] = []
-    for batch in batches:
-        postings.add(len(everything), batch)
-        everything += batch
+    with patch("projections.postings.MAX_UNSORTED", max_unsorted):
+        for number, batch in enumerate(batches):
+            postings.add(len(everything), batch)
+            everything += batch
+            if number in searched_after:
+                postings.of(STEMS, len(everything))
 
     for asked in [*([stem] for stem in STEMS), [], ["rust", "unheard", "lever"], [*STEMS]]:
         expected = [
