@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 ROOT = Path(__file__).parent.parent
 PEERS = ROOT / "build" / "peers"  # a virtual environment: what is compared is not what is shipped
@@ -30,6 +31,7 @@ RATIOS = "LOREWIRE_BENCH_RATIOS"  # a file to which every ratio is appended, for
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, CLIENT_CORE = CORES[0], CORES[-1]
 START_TIMEOUT_S = 90.0
+TURNS_AT_ONCE = 30  # in one commit
 
 
 def install_peers() -> None:
@@ -144,11 +146,15 @@ def client(*arguments: object) -> Any:
 
 
 @contextmanager
-def hold_connections(port: int, connections: int, paths: Sequence[str]) -> Iterator[None]:
+def hold_connections(
+    port: int, connections: int, paths: Sequence[str], *, core: int | None = CLIENT_CORE
+) -> Iterator[None]:
     """Idle connections of a client process, as many to each path."""
-    command = ["taskset", "-c", str(CLIENT_CORE), str(PEERS_PYTHON), "-m", "bench.client", "idle"]
+    command = [str(PEERS_PYTHON), "-m", "bench.client", "idle", str(port), str(connections)]
+    if core is not None:
+        command = ["taskset", "-c", str(core), *command]
     holder = subprocess.Popen(
-        [*command, str(port), str(connections), *paths],
+        [*command, *paths],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -172,6 +178,31 @@ def open_session(port: int, **body: Any) -> str:
     with urllib.request.urlopen(request) as answer:
         session_id: str = json.load(answer)["session_id"]
     return session_id
+
+
+def add_turns(database_url: str, session_id: str, turns: Sequence[tuple[str, str]]) -> None:
+    """Append turns to a session through its aggregate, with the snapshots that an actor takes."""
+    from actors.live_session import SNAPSHOT_EVERY
+    from events.aggregate import Cause
+    from events.log import Log
+    from events.session import Session
+
+    log = Log(database_url)
+    session = log.load(Session, UUID(session_id))
+    assert session is not None
+    for start in range(0, len(turns), TURNS_AT_ONCE):
+        before = session.version
+        for said, replied in turns[start : start + TURNS_AT_ONCE]:
+            turn_id = uuid4()
+            session.ask_query(turn_id, said, {}, stream=True, cause=Cause("ada"))
+            session.start_reply()
+            session.complete_reply(
+                turn_id, text=replied, recalled=(), facts=(), model="m", usage=None, duration_ms=1
+            )
+        log.events.put(session.collect_events())
+        if before // SNAPSHOT_EVERY != session.version // SNAPSHOT_EVERY:
+            log.put_snapshot(Session.Snapshot.take(session))
+    log.close()
 
 
 def cpu_s(pid: int) -> float:

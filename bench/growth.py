@@ -12,8 +12,8 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from uuid import UUID, uuid4
 
 import orjson
 import psycopg
@@ -21,7 +21,16 @@ from psycopg.sql import SQL, Identifier
 from tornado.ioloop import IOLoop
 from tornado.websocket import websocket_connect
 
-from bench.common import instant_model, lorewire, median, open_session, postgres, ratio, table
+from bench.common import (
+    add_turns,
+    instant_model,
+    lorewire,
+    median,
+    open_session,
+    postgres,
+    ratio,
+    table,
+)
 from bench.search import invented_texts, queries_of
 from bench.sockets import UNLIMITED, session_path
 from bench.turns import writer
@@ -30,6 +39,7 @@ from projections.positions import LEARNING, LEARNING_MODEL
 QUERIES = 30
 WARM_UP = 5
 EVENTS, LARGE_EVENTS = 1_000_000, 10_000_000
+WRITERS = 2  # who fill the log at once
 TURNS = (10, 1_000, 10_000)
 
 
@@ -39,7 +49,8 @@ def turn_latencies(rounds: int, database_url: str, model_url: str) -> list[tuple
         session_ids = {turn: open_session(port) for turn in TURNS}
     texts = invented_texts(2 * max(TURNS))
     for turn, session_id in session_ids.items():
-        _add_turns(database_url, session_id, texts[: 2 * turn])
+        said, replied = texts[: 2 * turn : 2], texts[1 : 2 * turn : 2]
+        add_turns(database_url, session_id, list(zip(said, replied, strict=True)))
     _pass_learning(database_url)
     accepts: dict[int, list[float]] = defaultdict(list)
     replies: dict[int, list[float]] = defaultdict(list)
@@ -80,29 +91,6 @@ async def _ask(port: int, session_id: str, queries: Sequence[str]) -> tuple[floa
                 break
     socket.close()
     return median(accepts[WARM_UP:]), median(replies[WARM_UP:])
-
-
-def _add_turns(database_url: str, session_id: str, texts: Sequence[str]) -> None:
-    from actors.live_session import SNAPSHOT_EVERY
-    from events.aggregate import Cause
-    from events.log import Log
-    from events.session import Session
-
-    log = Log(database_url)
-    session = log.load(Session, UUID(session_id))
-    assert session is not None
-    for said, replied in zip(texts[::2], texts[1::2], strict=True):
-        before = session.version
-        turn_id = uuid4()
-        session.ask_query(turn_id, said, {}, stream=True, cause=Cause("ada"))
-        session.start_reply()
-        session.complete_reply(
-            turn_id, text=replied, recalled=(), facts=(), model="m", usage=None, duration_ms=1
-        )
-        log.events.put(session.collect_events())
-        if before // SNAPSHOT_EVERY != session.version // SNAPSHOT_EVERY:
-            log.put_snapshot(Session.Snapshot.take(session))
-    log.close()
 
 
 def _pass_learning(database_url: str) -> None:
@@ -150,6 +138,28 @@ def commit_rates(rounds: int, database_url: str, stored: Sequence[int]) -> list[
 
 
 def _fill(database_url: str, events: int) -> None:
+    """Store events. Their indexes are made afterwards, as it takes a tenth of the time."""
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        indexes = conn.execute(
+            "SELECT format('DROP INDEX %s', indexrelid::regclass), pg_get_indexdef(indexrelid)"
+            " FROM pg_index WHERE indrelid = 'lorewire_events'::regclass AND NOT indisprimary"
+        ).fetchall()
+        for drop, _ in indexes:
+            conn.execute(drop)
+        conn.execute("ALTER TABLE lorewire_events DROP CONSTRAINT lorewire_events_pkey")
+        with ThreadPoolExecutor() as writers:
+            add = partial(_add_events, database_url)
+            list(writers.map(add, [events // WRITERS] * WRITERS))  # raises what one has raised
+        conn.execute("SET maintenance_work_mem = '1GB'")
+        conn.execute(
+            "ALTER TABLE lorewire_events ADD PRIMARY KEY (originator_id, originator_version)"
+        )
+        for _, create in indexes:
+            conn.execute(create)
+        conn.execute("CHECKPOINT")
+
+
+def _add_events(database_url: str, events: int) -> None:
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute(
             "INSERT INTO lorewire_events (originator_id, originator_version, topic, state,"
@@ -157,7 +167,6 @@ def _fill(database_url: str, events: int) -> None:
             " 'UTF8'), gen_random_uuid() FROM generate_series(1, %s)",
             (events,),
         )
-        conn.execute("CHECKPOINT")
 
 
 def main() -> None:

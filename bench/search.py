@@ -21,7 +21,8 @@ import random
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -85,10 +86,18 @@ def main() -> None:
     install_peers()
     sizes = [int(size) for size in options.sizes.split(",")]
     embedder = load_embedder(Settings(embedder=options.embedder))
-    with postgres() as database_url, instant_model() as model_url:
-        migrate(database_url)
+    with ExitStack() as stack:
         texts = invented_texts(max(sizes))
+        mem0s = {
+            size: stack.enter_context(mem0(texts[:size])) for size in sizes if embedder is not None
+        }
+        database_url = stack.enter_context(postgres())
+        model_url = stack.enter_context(instant_model())
+        migrate(database_url)
         session_ids = fill(database_url, texts, sizes, options.entries, embedder)
+        for peer in mem0s.values():
+            assert peer.stdout is not None
+            peer.stdout.readline()
         settings: dict[str, int | str] = {
             **{"embedder": options.embedder, "record_reads": "none"},
             **{"messages_per_s": 100_000},  # searches and pings come one after the other
@@ -98,8 +107,7 @@ def main() -> None:
             rows, ours = asyncio.run(measure(port, server.pid, by_size, texts))
         theirs = measure_peers(database_url, model_url, by_size, texts, embedder)
         theirs |= asyncio.run(measure_index(database_url, by_size, texts, embedder))
-    if embedder is not None:
-        theirs |= {(size, "mem0"): measure_mem0(texts[:size]) for size in sizes}
+        theirs |= {(size, "mem0"): measure_mem0(peer) for size, peer in mem0s.items()}
     table(
         f"Search among {options.entries:,} entries, embedder {options.embedder}",
         (
@@ -320,19 +328,32 @@ async def measure_index(
     return times
 
 
-def measure_mem0(texts: Sequence[str]) -> list[float]:
-    """Milliseconds of mem0's searches, for the first queries."""
+@contextmanager
+def mem0(texts: Sequence[str]) -> "Iterator[subprocess.Popen[str]]":
+    """A process of mem0's that is filled with the texts meanwhile; a line says that it is."""
     asked = {"texts": texts, "queries": queries_of(texts)[:MEM0_SEARCHES]}
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(asked, file)
         file.flush()
-        done = subprocess.run(
+        with subprocess.Popen(
             [PEERS_PYTHON, "-m", "bench.peers.mem0_search", file.name],
             cwd=ROOT,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            check=True,
-        )
-    times_ms: list[float] = json.loads(done.stdout)["ms"]
+            text=True,
+        ) as peer:
+            try:
+                yield peer
+            finally:
+                peer.kill()
+
+
+def measure_mem0(peer: "subprocess.Popen[str]") -> list[float]:
+    """Milliseconds of mem0's searches, for the first queries."""
+    answer, _ = peer.communicate("search\n")
+    if peer.returncode:
+        raise SystemExit(f"mem0 ended with {peer.returncode}")
+    times_ms: list[float] = json.loads(answer)["ms"]
     return times_ms
 
 

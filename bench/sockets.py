@@ -36,6 +36,7 @@ from bench.common import (
 PING_SECONDS = 0.5
 IDLE_CONNECTIONS = 10_000
 IDLE_SESSIONS = 1_000  # opened over HTTP; ten connections each
+OPENED_AT_ONCE = 8
 FANOUT_CONNECTIONS = 1_000
 FANOUT_MESSAGES = 100
 UNLIMITED: Mapping[str, int] = {
@@ -139,11 +140,10 @@ def idle(rounds: int, database_url: str, model_url: str) -> None:
             lorewire(database_url, model_url, core=None, **UNLIMITED) as (port, server),
             ThreadPoolExecutor() as at_once,  # as it is memory that is measured, not time
         ):
-            paths = [session_path(open_session(port)) for _ in range(IDLE_SESSIONS)]
             measured = {
-                "stock Tornado": at_once.submit(_idle_kib, tornado, ["/ping"]),
-                "FastAPI + uvicorn": at_once.submit(_idle_kib, fastapi, ["/ping"]),
-                "Lorewire": at_once.submit(_idle_kib, Target(port, server.pid), paths),
+                "stock Tornado": at_once.submit(_idle_kib, tornado),
+                "FastAPI + uvicorn": at_once.submit(_idle_kib, fastapi),
+                "Lorewire": at_once.submit(_idle_kib, Target(port, server.pid), IDLE_SESSIONS),
             }
             for name, kib in measured.items():
                 figures[name].append(kib.result())
@@ -155,9 +155,13 @@ def idle(rounds: int, database_url: str, model_url: str) -> None:
     )
 
 
-def _idle_kib(target: Target, paths: list[str]) -> float:
+def _idle_kib(target: Target, sessions: int = 0) -> float:
+    """Of one connection, with its share of the sessions, which are Lorewire's."""
     before = pss_kib(target.pid)
-    with hold_connections(target.port, IDLE_CONNECTIONS, paths):
+    with ThreadPoolExecutor(OPENED_AT_ONCE) as opening:
+        opened = opening.map(lambda _: session_path(open_session(target.port)), range(sessions))
+        paths = list(opened) or ["/ping"]
+    with hold_connections(target.port, IDLE_CONNECTIONS, paths, core=None):
         return (pss_kib(target.pid) - before) / IDLE_CONNECTIONS
 
 

@@ -10,15 +10,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import orjson
 from tornado.ioloop import IOLoop
 from tornado.websocket import websocket_connect
 
 from bench.common import (
+    add_turns,
     instant_model,
     lorewire,
     median,
@@ -27,9 +27,12 @@ from bench.common import (
     rounds_of,
     table,
 )
+from bench.search import put_to_sleep
 from bench.sockets import session_path
+from bench.turns import settle
 
-HISTORY_EVENTS = 10_000
+HISTORY_TURNS = 3_333
+HISTORY_EVENTS = 3 * HISTORY_TURNS + 1
 
 
 def cold_start_s() -> float:
@@ -62,20 +65,19 @@ async def _first_piece(port: int, session_id: str) -> None:
 
 
 def wakes_ms(rounds: int) -> list[float]:
-    """From the handshake to `get_status`, of a session that nobody has touched since the start."""
+    """From the handshake to `get_status`, of a session that sleeps."""
     with postgres() as database_url, instant_model() as model_url:
         with lorewire(database_url, model_url, core=None) as (port, _):
-            session_id = open_session(port)
-        _write_history(database_url, session_id)
+            session_id = open_session(port, config={"enable_graph": False})
+        add_turns(database_url, session_id, [("Who is Kira?", "A ranger.")] * HISTORY_TURNS)
         times_ms = []
-        for _ in range(rounds):
-            with lorewire(database_url, model_url, core=None) as (port, _):
-                open_session(port)  # so that what is first in the process has been done
-                time.sleep(2.0)
-                times_ms.append(
-                    IOLoop.current().run_sync(lambda port=port: _wake(port, session_id))
-                )
-        return times_ms
+        with lorewire(database_url, model_url, core=None) as (port, _):
+            settle(port)
+            # Another one comes first, so that what is first in the process has been done.
+            for each in [open_session(port), *[session_id] * rounds]:
+                times_ms.append(IOLoop.current().run_sync(partial(_wake, port, each)))
+                IOLoop.current().run_sync(partial(put_to_sleep, port))
+        return times_ms[1:]
 
 
 async def _wake(port: int, session_id: str) -> float:
@@ -88,31 +90,6 @@ async def _wake(port: int, session_id: str) -> float:
     elapsed_ms = (time.perf_counter() - started) * 1000
     socket.close()
     return elapsed_ms
-
-
-def _write_history(database_url: str, session_id: str) -> None:
-    """Append turns to a session through its aggregate, with the snapshots that an actor takes."""
-    from uuid import UUID
-
-    from actors.live_session import SNAPSHOT_EVERY
-    from events.aggregate import Cause
-    from events.log import Log
-    from events.session import Session
-
-    log = Log(database_url)
-    session: Any = log.load(Session, UUID(session_id))
-    while session.version < HISTORY_EVENTS:
-        before = session.version
-        turn_id = uuid4()
-        session.ask_query(turn_id, "Who is Kira?", {}, stream=True, cause=Cause("ada"))
-        session.start_reply()
-        session.complete_reply(
-            turn_id, text="A ranger.", recalled=(), facts=(), model="m", usage=None, duration_ms=1
-        )
-        log.events.put(session.collect_events())
-        if before // SNAPSHOT_EVERY != session.version // SNAPSHOT_EVERY:
-            log.put_snapshot(Session.Snapshot.take(session))
-    log.close()
 
 
 def main() -> None:

@@ -4,8 +4,8 @@
 
 The file is an object of `texts` and `queries`. The embedder is Lorewire's default one and no model
 is asked, as with `infer=False`. The memories are put into the store in batches and kept in RAM:
-added one by one, each with its commit to disk, 100,000 would take hours. Prints one JSON object of
-`ms`, one for each query.
+added one by one, each with its commit to disk, 100,000 would take hours. Then it says so in a line,
+waits for one, searches, and prints one JSON object of `ms`, one for each query.
 """
 
 import json
@@ -87,6 +87,8 @@ def main(path: str) -> dict[str, list[float]]:
     embedding = WordLlamaEmbedding()
     memory = open_memory(embedding)
     fill(memory, embedding, asked["texts"])
+    print("ready", flush=True)
+    sys.stdin.readline()
     times_ms = []
     for query in asked["queries"][:WARM_UP] + asked["queries"]:
         started = time.perf_counter()
