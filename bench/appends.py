@@ -1,9 +1,9 @@
 """Durable commands in one process: sessions decide, the journal commits.
 
-    python -m bench.appends DATABASE_URL SESSIONS SECONDS
+    python -m bench.appends DATABASE_URL
 
-Prints one JSON object. Each session asks a query, waits until it is stored, takes it back, waits
-again, and so on.
+Answers each line of `SESSIONS SECONDS` with a JSON object. Each session asks a query, waits until
+it is stored, takes it back, waits again, and so on.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ TIMEOUT_S = 5.0
 
 async def main(database_url: str, sessions: int, seconds: float) -> dict[str, float]:
     """Commands a second, and the events of a commit."""
+    before = _events_and_commits()
     log = Log(database_url)
     journal = Journal(log, timeout_s=TIMEOUT_S)
     deadline = time.perf_counter() + seconds
@@ -46,18 +47,21 @@ async def main(database_url: str, sessions: int, seconds: float) -> dict[str, fl
     counts = await asyncio.gather(*(command() for _ in range(sessions)))
     journal.stop()
     log.close()
-    return {"per_s": sum(counts) / seconds, "batch": _events_of_a_commit()}
+    events, commits = (now - then for now, then in zip(_events_and_commits(), before, strict=True))
+    return {"per_s": sum(counts) / seconds, "batch": events / commits}
 
 
-def _events_of_a_commit() -> float:
+def _events_and_commits() -> tuple[float, float]:
     samples = {
         sample.name.rpartition("_")[2]: sample.value
         for metric in BATCH_EVENTS.collect()
         for sample in metric.samples
     }
-    return samples["sum"] / samples["count"]
+    return samples["sum"], samples["count"]
 
 
 if __name__ == "__main__":
-    database_url, sessions, seconds = sys.argv[1:]
-    print(json.dumps(uvloop.run(main(database_url, int(sessions), float(seconds)))))
+    for line in sys.stdin:
+        sessions, seconds = line.split()
+        figures = uvloop.run(main(sys.argv[1], int(sessions), float(seconds)))
+        print(json.dumps(figures), flush=True)

@@ -35,6 +35,7 @@ PING = orjson.dumps(
 )
 CONNECTS_AT_ONCE = 64
 SETTLE_S = 0.1  # until the last pongs are there
+REST_S = 0.3  # until a server is idle again
 LARGE_CHARS = 30_000
 HELD = "Wait: hold"  # no answer comes
 QUESTION = "What does the harbour watch know about Kira?"
@@ -309,7 +310,7 @@ async def idle(port: int, connections: int, paths: Sequence[str]) -> dict[str, A
 async def turns(port: int, seconds: float, paths: Sequence[str]) -> dict[str, Any]:
     """Whole turns, one after the other on each connection."""
     talkers = await _connect(Talker, port, paths)
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(REST_S)
     for talker in talkers:
         talker.is_running = True
         talker.ask()
@@ -321,14 +322,14 @@ async def commands(port: int, seconds: float, paths: Sequence[str]) -> dict[str,
     commanders = await _connect(Commander, port, paths)
     for commander in commanders:
         commander.begin()
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(REST_S)
     for commander in commanders:
         commander.go()
     figures = await _steadily(commanders, seconds)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(REST_S)
     for commander in commanders:
         commander.end()
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(REST_S)
     return figures
 
 

@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +89,29 @@ def process(
 
 
 @contextmanager
+def worker(*arguments: str | Path) -> Iterator[Callable[[str], Any]]:
+    """A process that answers every line with one of JSON; yields what asks it, and waits."""
+    command = [str(argument) for argument in arguments]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as started:
+
+        def ask(request: str) -> Any:
+            assert started.stdin is not None
+            assert started.stdout is not None
+            print(request, file=started.stdin, flush=True)
+            answer = started.stdout.readline()
+            if not answer:
+                raise SystemExit(f"{' '.join(command)} ended with {started.wait()}")
+            return json.loads(answer)
+
+        try:
+            yield ask
+        finally:
+            started.kill()
+
+
+@contextmanager
 def postgres() -> Iterator[str]:
     """An embedded PostgreSQL with durable commits and an empty database; yields its URL."""
     from lorewire.postgres import EmbeddedPostgres
@@ -101,6 +124,16 @@ def postgres() -> Iterator[str]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def new_database(database_url: str, name: str) -> str:
+    """Another database of the same server, empty; its URL."""
+    import psycopg
+    from psycopg.sql import SQL, Identifier
+
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        return database_url.replace(f"/{conn.info.dbname}", f"/{name}", 1)
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from functools import partial
 
 import orjson
 import psycopg
-from psycopg.sql import SQL, Identifier
 from tornado.ioloop import IOLoop
 from tornado.websocket import websocket_connect
 
@@ -26,6 +25,7 @@ from bench.common import (
     instant_model,
     lorewire,
     median,
+    new_database,
     open_session,
     postgres,
     ratio,
@@ -123,10 +123,7 @@ def commit_rates(rounds: int, database_url: str, stored: Sequence[int]) -> list[
 
     urls = {}
     for number in stored:
-        with psycopg.connect(database_url, autocommit=True) as conn:
-            name = f"with_{number}"
-            conn.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-            urls[number] = database_url.replace(f"/{conn.info.dbname}", f"/{name}", 1)
+        urls[number] = new_database(database_url, f"with_{number}")
         migrate(urls[number])
         _fill(urls[number], number)
     rates: dict[int, list[float]] = defaultdict(list)

@@ -51,31 +51,28 @@ MEMORY, GRAPH = "memory_updated", "graph_updated"
 
 
 def main() -> None:
-    """Measure, with the embedder that comes with the program and without one."""
+    """Measure and print."""
     rounds = rounds_of(__doc__ or "")
-    rows = []
-    for embedder in ("wordllama", "none"):
-        with (
-            postgres() as url,
-            instant_model() as model_url,
-            lorewire(url, model_url, core=None, embedder=embedder, **UNLIMITED) as (port, server),
-        ):
-            path = session_path(open_session(port))
-            talk = Talk(_projector(server.pid))
-            IOLoop.current().run_sync(partial(talk.run, port, path, rounds))
-        cells = [
-            percentile(times_s, percent) * 1e3
-            for times_s in (talk.memory_s, talk.graph_s)
-            for percent in (50, 99)
-        ]
-        rows.append((embedder, rounds * TURNS, *cells, median(talk.cpu_ms)))
+    with (
+        postgres() as url,
+        instant_model() as model_url,
+        lorewire(url, model_url, core=None, **UNLIMITED) as (port, server),
+    ):
+        path = session_path(open_session(port))
+        talk = Talk(_projector(server.pid))
+        IOLoop.current().run_sync(partial(talk.run, port, path, rounds))
+    cells = [
+        percentile(times_s, percent) * 1e3
+        for times_s in (talk.memory_s, talk.graph_s)
+        for percent in (50, 99)
+    ]
     table(
         "From a reply to what was learned",
         (
-            *("embedder", "turns", "memory p50 ms", "memory p99 ms", "graph p50 ms"),
-            *("graph p99 ms", "CPU of the projector a turn, ms"),
+            *("turns", "memory p50 ms", "memory p99 ms", "graph p50 ms", "graph p99 ms"),
+            "CPU of the projector a turn, ms",
         ),
-        rows,
+        [(rounds * TURNS, *cells, median(talk.cpu_ms))],
     )
 
 

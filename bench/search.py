@@ -18,10 +18,9 @@ import contextlib
 import json
 import logging
 import random
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,7 +34,6 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from bench.common import (
     PEERS_PYTHON,
-    ROOT,
     cpu_s,
     free_port,
     install_peers,
@@ -48,6 +46,7 @@ from bench.common import (
     process,
     ratio,
     table,
+    worker,
 )
 from bench.search_peers import LIMIT, Peers
 from bench.sockets import session_path
@@ -95,9 +94,8 @@ def main() -> None:
         model_url = stack.enter_context(instant_model())
         migrate(database_url)
         session_ids = fill(database_url, texts, sizes, options.entries, embedder)
-        for peer in mem0s.values():
-            assert peer.stdout is not None
-            peer.stdout.readline()
+        for ask in mem0s.values():
+            ask("are you filled?")
         settings: dict[str, int | str] = {
             **{"embedder": options.embedder, "record_reads": "none"},
             **{"messages_per_s": 100_000},  # searches and pings come one after the other
@@ -107,7 +105,7 @@ def main() -> None:
             rows, ours = asyncio.run(measure(port, server.pid, by_size, texts))
         theirs = measure_peers(database_url, model_url, by_size, texts, embedder)
         theirs |= asyncio.run(measure_index(database_url, by_size, texts, embedder))
-        theirs |= {(size, "mem0"): measure_mem0(peer) for size, peer in mem0s.items()}
+        theirs |= {(size, "mem0"): ask("search") for size, ask in mem0s.items()}
     table(
         f"Search among {options.entries:,} entries, embedder {options.embedder}",
         (
@@ -166,6 +164,7 @@ def fill(
         for session in sessions:
             log.save(session)
         log.close()
+        conn.execute("ALTER TABLE memory_entries SET UNLOGGED")  # to be done sooner
         conn.execute(
             "INSERT INTO lorewire_tracking VALUES ('memory', %s) ON CONFLICT (application_name)"
             " DO UPDATE SET notification_id = excluded.notification_id",
@@ -329,32 +328,14 @@ async def measure_index(
 
 
 @contextmanager
-def mem0(texts: Sequence[str]) -> "Iterator[subprocess.Popen[str]]":
-    """A process of mem0's that is filled with the texts meanwhile; a line says that it is."""
+def mem0(texts: Sequence[str]) -> Iterator[Callable[[str], Any]]:
+    """mem0 in a process of its own; what asks it, while it may still be filled with the texts."""
     asked = {"texts": texts, "queries": queries_of(texts)[:MEM0_SEARCHES]}
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(asked, file)
         file.flush()
-        with subprocess.Popen(
-            [PEERS_PYTHON, "-m", "bench.peers.mem0_search", file.name],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as peer:
-            try:
-                yield peer
-            finally:
-                peer.kill()
-
-
-def measure_mem0(peer: "subprocess.Popen[str]") -> list[float]:
-    """Milliseconds of mem0's searches, for the first queries."""
-    answer, _ = peer.communicate("search\n")
-    if peer.returncode:
-        raise SystemExit(f"mem0 ended with {peer.returncode}")
-    times_ms: list[float] = json.loads(answer)["ms"]
-    return times_ms
+        with worker(PEERS_PYTHON, "-m", "bench.peers.mem0_search", file.name) as ask:
+            yield ask
 
 
 def queries_of(texts: Sequence[str]) -> list[str]:

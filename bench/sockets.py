@@ -7,11 +7,11 @@ the session's actor; of its idle connections, ten each belong to a session with 
 been noted in the log.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from bench.common import (
     PEERS_PYTHON,
@@ -23,6 +23,7 @@ from bench.common import (
     instant_model,
     lorewire,
     median,
+    new_database,
     open_session,
     postgres,
     process,
@@ -38,7 +39,7 @@ IDLE_CONNECTIONS = 10_000
 IDLE_SESSIONS = 1_000  # opened over HTTP; ten connections each
 OPENED_AT_ONCE = 8
 FANOUT_CONNECTIONS = 1_000
-FANOUT_MESSAGES = 100
+FANOUT_MESSAGES = 50
 UNLIMITED: Mapping[str, int] = {
     "max_connections": 20_000,
     "max_connections_per_user": 20_000,
@@ -131,28 +132,33 @@ def _servers(targets: Mapping[str, tuple[Target, str]]) -> Iterator[object]:
 
 
 def idle(rounds: int, database_url: str, model_url: str) -> None:
-    """Memory of idle connections."""
-    figures: dict[str, list[float]] = defaultdict(list)
-    for _ in range(rounds):
-        with (
-            peer("tornado_server", core=None) as tornado,
-            peer("fastapi_server", core=None) as fastapi,
-            lorewire(database_url, model_url, core=None, **UNLIMITED) as (port, server),
-            ThreadPoolExecutor() as at_once,  # as it is memory that is measured, not time
-        ):
-            measured = {
-                "stock Tornado": at_once.submit(_idle_kib, tornado),
-                "FastAPI + uvicorn": at_once.submit(_idle_kib, fastapi),
-                "Lorewire": at_once.submit(_idle_kib, Target(port, server.pid), IDLE_SESSIONS),
-            }
-            for name, kib in measured.items():
-                figures[name].append(kib.result())
+    """Memory of idle connections. Two rounds at once, as it is no time that is measured."""
+    urls = [new_database(database_url, f"idle_{number}") for number in range(rounds)]
+    with ThreadPoolExecutor(2) as at_once:
+        measured = list(at_once.map(partial(_idle_round, model_url), urls))
+    figures = {name: [kib[name] for kib in measured] for name in measured[0]}
     stock = figures["stock Tornado"]
     table(
         f"Memory of {IDLE_CONNECTIONS:,} idle connections",
         ("server", "PSS KiB a connection", "of Tornado"),
         [(name, median(kib), ratio(kib, stock)) for name, kib in figures.items()],
     )
+
+
+def _idle_round(model_url: str, database_url: str) -> dict[str, float]:
+    """KiB of a connection, of each server."""
+    with (
+        peer("tornado_server", core=None) as tornado,
+        peer("fastapi_server", core=None) as fastapi,
+        lorewire(database_url, model_url, core=None, **UNLIMITED) as (port, server),
+        ThreadPoolExecutor() as at_once,
+    ):
+        measured = {
+            "stock Tornado": at_once.submit(_idle_kib, tornado),
+            "FastAPI + uvicorn": at_once.submit(_idle_kib, fastapi),
+            "Lorewire": at_once.submit(_idle_kib, Target(port, server.pid), IDLE_SESSIONS),
+        }
+        return {name: kib.result() for name, kib in measured.items()}
 
 
 def _idle_kib(target: Target, sessions: int = 0) -> float:

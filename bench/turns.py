@@ -14,8 +14,6 @@ long it then takes until all is learned is in the table, too. The last table say
 time of a turn goes, and so what a core is the limit of.
 """
 
-import json
-import subprocess
 import sys
 import time
 import urllib.request
@@ -31,7 +29,6 @@ import psycopg
 
 from bench.common import (
     PEERS_PYTHON,
-    ROOT,
     client,
     cpu_s,
     free_port,
@@ -39,18 +36,20 @@ from bench.common import (
     instant_model,
     lorewire,
     median,
+    new_database,
     open_session,
     postgres,
     process,
     ratio,
     rounds_of,
     table,
+    worker,
 )
 from bench.sockets import UNLIMITED, session_path
 from lorewire.database import migrate
 
-SECONDS = 1.25
-WRITER_SECONDS = 0.4
+SECONDS = 1.0
+WRITER_SECONDS = 0.3
 SESSIONS_OF_COMMANDS = (1, 16, 256)
 SESSIONS_OF_TURNS = (1, 64)
 COMMAND_FIGURES = ("per_s", "p50_ms", "p99_ms", "batch")
@@ -115,16 +114,11 @@ def commands(rounds: int, database_url: str, port: int) -> None:
 def appends(rounds: int, database_url: str) -> None:
     """Commands without a socket: an aggregate decides, the journal commits."""
     figures: dict[int, list[dict[str, float]]] = defaultdict(list)
-    for writers in SESSIONS_OF_COMMANDS:
-        for _ in range(rounds):
-            done = subprocess.run(
-                [sys.executable, "-m", "bench.appends", database_url, str(writers), str(SECONDS)],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                check=True,
-            )
-            measured: dict[str, float] = json.loads(done.stdout)
-            figures[writers].append(measured | one_writer(database_url, measured["batch"]))
+    with worker(sys.executable, "-m", "bench.appends", database_url) as measure:
+        for writers in SESSIONS_OF_COMMANDS:
+            for _ in range(rounds):
+                measured: dict[str, float] = measure(f"{writers} {SECONDS}")
+                figures[writers].append(measured | one_writer(database_url, measured["batch"]))
     table(
         "Durable commands without a socket: decided by an aggregate, committed by the journal",
         (
@@ -204,7 +198,7 @@ def turns(rounds: int, database_url: str, model_url: str, ours: Server) -> None:
     """Whole turns with an instant model."""
     figures: dict[tuple[int, str], list[dict[str, float]]] = defaultdict(list)
     with ExitStack() as stack:
-        peers_url = _new_database(database_url, "peers")
+        peers_url = new_database(database_url, "peers")
         chat_port = free_port()
         chat = stack.enter_context(
             process(
@@ -214,6 +208,9 @@ def turns(rounds: int, database_url: str, model_url: str, ours: Server) -> None:
             )
         )
         theirs = Server(chat_port, chat.pid, ours.database_pid)
+        langgraph = stack.enter_context(
+            worker(PEERS_PYTHON, "-m", "bench.peers.langgraph_turns", peers_url, model_url)
+        )
         for sessions in SESSIONS_OF_TURNS:
             graphless = {"enable_graph": False}
             ways = {
@@ -232,7 +229,7 @@ def turns(rounds: int, database_url: str, model_url: str, ours: Server) -> None:
                     figures[sessions, name].append(measured)
                 chats = [f"/chat/{uuid4()}" for _ in range(sessions)]
                 figures[sessions, FASTAPI].append(theirs.turns(chats))
-                figures[sessions, LANGGRAPH].append(langgraph(peers_url, model_url, sessions))
+                figures[sessions, LANGGRAPH].append(langgraph(f"{sessions} {SECONDS}"))
     table(
         "Whole turns",
         (
@@ -270,27 +267,6 @@ def _median_of(measured: list[dict[str, float]], key: str) -> float | str:
     return median([one[key] for one in measured]) or "-"
 
 
-def langgraph(database_url: str, model_url: str, sessions: int) -> dict[str, float]:
-    """LangGraph's figures."""
-    done = subprocess.run(
-        [
-            *(PEERS_PYTHON, "-m", "bench.peers.langgraph_turns", database_url, model_url),
-            *(str(sessions), str(SECONDS)),
-        ],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
-
-
-def _new_database(database_url: str, name: str) -> str:
-    with psycopg.connect(database_url, autocommit=True) as conn:
-        conn.execute(f"CREATE DATABASE {name}")
-        return str(database_url.replace(f"/{conn.info.dbname}", f"/{name}", 1))
-
-
 def _children_cpu_s(pid: int) -> float:
     """CPU time that a process's children have used, those that have ended included, in seconds."""
     process = psutil.Process(pid)
@@ -314,13 +290,13 @@ def main() -> None:
     install_peers()
     with ExitStack() as stack:
         database_url = stack.enter_context(postgres())
-        ceiling_url = _new_database(database_url, "ceiling")
+        ceiling_url = new_database(database_url, "ceiling")
         migrate(ceiling_url)
         appends(rounds, ceiling_url)
         model_url = stack.enter_context(instant_model())
         with lorewire(database_url, model_url, core=None, **UNLIMITED) as (port, _):
             commands(rounds, ceiling_url, port)
-        turns_url = _new_database(database_url, "turns")  # where no commands are left to be read
+        turns_url = new_database(database_url, "turns")  # where no commands are left to be read
         with lorewire(turns_url, model_url, core=None, **UNLIMITED) as (port, server):
             ours = Server(port, server.pid, _postmaster_of(database_url))
             turns(rounds, database_url, model_url, ours)

@@ -1,8 +1,9 @@
 """LangGraph with its PostgreSQL checkpointer: one node that asks the model, message history kept.
 
-    python -m bench.peers.langgraph_turns DATABASE_URL MODEL_URL SESSIONS SECONDS
+    python -m bench.peers.langgraph_turns DATABASE_URL MODEL_URL
 
-Prints one JSON object. In-process: no socket is between the asker and the graph.
+Answers each line of `SESSIONS SECONDS` with a JSON object. In-process: no socket is between the
+asker and the graph.
 """
 
 import asyncio
@@ -68,5 +69,8 @@ async def main(database_url: str, model_url: str, sessions: int, seconds: float)
 
 
 if __name__ == "__main__":
-    database_url, model_url, sessions, seconds = sys.argv[1:]
-    print(json.dumps(asyncio.run(main(database_url, model_url, int(sessions), float(seconds)))))
+    with asyncio.Runner() as runner:
+        for line in sys.stdin:
+            sessions, seconds = line.split()
+            figures = runner.run(main(*sys.argv[1:], int(sessions), float(seconds)))
+            print(json.dumps(figures), flush=True)

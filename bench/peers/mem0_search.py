@@ -4,8 +4,8 @@
 
 The file is an object of `texts` and `queries`. The embedder is Lorewire's default one and no model
 is asked, as with `infer=False`. The memories are put into the store in batches and kept in RAM:
-added one by one, each with its commit to disk, 100,000 would take hours. Then it says so in a line,
-waits for one, searches, and prints one JSON object of `ms`, one for each query.
+added one by one, each with its commit to disk, 100,000 would take hours. Then the line
+`search` is answered with the milliseconds of every query, as JSON, and any other one with null.
 """
 
 import json
@@ -79,25 +79,31 @@ def fill(memory: Any, embedding: WordLlamaEmbedding, texts: list[str]) -> None:
         )
 
 
-def main(path: str) -> dict[str, list[float]]:
-    """Search for every query."""
+def search_ms(memory: Any, query: str) -> float:
+    """Milliseconds of one search."""
+    started = time.perf_counter()
+    found = memory.search(query, filters={"user_id": USER}, top_k=LIMIT)["results"]
+    took_ms = (time.perf_counter() - started) * 1000
+    if not found:
+        raise SystemExit(f"mem0 finds nothing for {query!r}")
+    return took_ms
+
+
+def main(path: str) -> None:
+    """Fill, then answer."""
     logging.disable(logging.WARNING)  # of packages that are not there, and that are not wanted
     warnings.simplefilter("ignore")  # local Qdrant has no payload indexes
     asked = json.loads(Path(path).read_text())
     embedding = WordLlamaEmbedding()
     memory = open_memory(embedding)
     fill(memory, embedding, asked["texts"])
-    print("ready", flush=True)
-    sys.stdin.readline()
-    times_ms = []
-    for query in asked["queries"][:WARM_UP] + asked["queries"]:
-        started = time.perf_counter()
-        found = memory.search(query, filters={"user_id": USER}, top_k=LIMIT)["results"]
-        times_ms.append((time.perf_counter() - started) * 1000)
-        if not found:
-            raise SystemExit(f"mem0 finds nothing for {query!r}")
-    return {"ms": times_ms[WARM_UP:]}
+    for line in sys.stdin:
+        times_ms = None
+        if line.strip() == "search":
+            queries = asked["queries"]
+            times_ms = [search_ms(memory, query) for query in queries[:WARM_UP] + queries][WARM_UP:]
+        print(json.dumps(times_ms), flush=True)
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1])))
+    main(sys.argv[1])
