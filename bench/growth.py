@@ -1,19 +1,20 @@
 """Growth: what a long session and a long log cost.
 
-    python -m bench.growth [--rounds 5] [--large]
+    python -m bench.growth [--rounds 5]
 
 A query's latency (accepted, and answered by an instant model) at turn 10, 1,000 and 10,000 of one
 session, of 30 queries each in every round; nothing is learned from the turns before. And how fast
-one writer commits with few and with many events stored. Filling the log with 10,000,000 events
-takes minutes and 10 GB of disk, so that `make bench` leaves it out: `--large` measures it.
+one writer commits with few and with many events stored: those of sessions that are at it, each
+commit with the next event of every one, and, as the worst that there is, events that each begin a
+new session, somewhere in the indexes. Needs 6 GB of disk.
 """
 
-import argparse
+import itertools
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from functools import partial
+from uuid import uuid4
 
 import orjson
 import psycopg
@@ -29,17 +30,18 @@ from bench.common import (
     open_session,
     postgres,
     ratio,
+    rounds_of,
     table,
 )
 from bench.search import invented_texts, queries_of
 from bench.sockets import UNLIMITED, session_path
-from bench.turns import writer
+from bench.turns import Position, writer
 from projections.positions import LEARNING, LEARNING_MODEL
 
 QUERIES = 30
 WARM_UP = 5
-EVENTS, LARGE_EVENTS = 1_000_000, 10_000_000
-WRITERS = 2  # who fill the log at once
+STORED_EVENTS = (0, 1_000_000, 10_000_000)
+COMMIT_EVENTS = 100
 TURNS = (10, 1_000, 10_000)
 
 
@@ -117,25 +119,45 @@ def _wait_until_read(database_url: str) -> None:
             time.sleep(0.2)
 
 
-def commit_rates(rounds: int, database_url: str, stored: Sequence[int]) -> list[tuple[object, ...]]:
+def commit_rates(rounds: int, database_url: str) -> list[tuple[object, ...]]:
     """Rows of the second table."""
     from lorewire.database import migrate
 
     urls = {}
-    for number in stored:
+    for number in STORED_EVENTS:
         urls[number] = new_database(database_url, f"with_{number}")
         migrate(urls[number])
         _fill(urls[number], number)
-    rates: dict[int, list[float]] = defaultdict(list)
+    busy, new = (defaultdict[int, list[float]](list) for _ in range(2))
     for _ in range(rounds):
         for number, url in urls.items():
-            rates[number].append(writer(url, 100))
-    empty = rates[stored[0]]
-    return [(number, median(rate), ratio(rate, empty)) for number, rate in rates.items()]
+            busy[number].append(writer(url, COMMIT_EVENTS, _next_of_busy_sessions()))
+            new[number].append(writer(url, COMMIT_EVENTS, _first_of_new_sessions()))
+    empty = STORED_EVENTS[0]
+    return [
+        (
+            *(number, median(busy[number]), ratio(busy[number], busy[empty])),
+            *(median(new[number]), ratio(new[number], new[empty])),
+        )
+        for number in STORED_EVENTS
+    ]
+
+
+def _next_of_busy_sessions() -> Iterator[Position]:
+    """Each commit has the next event of each of so many sessions."""
+    sessions = [uuid4() for _ in range(COMMIT_EVENTS)]
+    return ((one, version, one) for version in itertools.count(1) for one in sessions)
+
+
+def _first_of_new_sessions() -> Iterator[Position]:
+    """Each event is the first one of a session."""
+    return ((one, 1, one) for one in (uuid4() for _ in itertools.count()))
 
 
 def _fill(database_url: str, events: int) -> None:
-    """Store events. Their indexes are made afterwards, as it takes a tenth of the time."""
+    """Store events of as many sessions. They are small, as it is the indexes that matter to a
+    commit, which are made afterwards: it takes a tenth of the time.
+    """
     with psycopg.connect(database_url, autocommit=True) as conn:
         indexes = conn.execute(
             "SELECT format('DROP INDEX %s', indexrelid::regclass), pg_get_indexdef(indexrelid)"
@@ -144,9 +166,12 @@ def _fill(database_url: str, events: int) -> None:
         for drop, _ in indexes:
             conn.execute(drop)
         conn.execute("ALTER TABLE lorewire_events DROP CONSTRAINT lorewire_events_pkey")
-        with ThreadPoolExecutor() as writers:
-            add = partial(_add_events, database_url)
-            list(writers.map(add, [events // WRITERS] * WRITERS))  # raises what one has raised
+        conn.execute(
+            "INSERT INTO lorewire_events (originator_id, originator_version, topic, state,"
+            " session_id) SELECT id, 1, 'Ceiling', '{}', id"
+            " FROM (SELECT md5(number::text)::uuid AS id FROM generate_series(1, %s) AS number)",
+            (events,),
+        )
         conn.execute("SET maintenance_work_mem = '1GB'")
         conn.execute(
             "ALTER TABLE lorewire_events ADD PRIMARY KEY (originator_id, originator_version)"
@@ -156,23 +181,9 @@ def _fill(database_url: str, events: int) -> None:
         conn.execute("CHECKPOINT")
 
 
-def _add_events(database_url: str, events: int) -> None:
-    with psycopg.connect(database_url, autocommit=True) as conn:
-        conn.execute(
-            "INSERT INTO lorewire_events (originator_id, originator_version, topic, state,"
-            " session_id) SELECT gen_random_uuid(), 1, 'Ceiling', convert_to(repeat('x', 390),"
-            " 'UTF8'), gen_random_uuid() FROM generate_series(1, %s)",
-            (events,),
-        )
-
-
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5, help="median of so many")
-    parser.add_argument("--large", action="store_true", help=f"with {LARGE_EVENTS:,} events, too")
-    options = parser.parse_args()
-    stored = (0, EVENTS, LARGE_EVENTS) if options.large else (0, EVENTS)
+    rounds = rounds_of(__doc__ or "")
     with postgres() as database_url, instant_model() as model_url:
         table(
             "Latency of a query",
@@ -183,12 +194,15 @@ def main() -> None:
                 "of the first",
                 "answered, of the first",
             ),
-            turn_latencies(options.rounds, database_url, model_url),
+            turn_latencies(rounds, database_url, model_url),
         )
         table(
-            "Commits of 100 events",
-            ("events stored", "events per s", "of an empty log"),
-            commit_rates(options.rounds, database_url, stored),
+            f"Commits of {COMMIT_EVENTS} events",
+            (
+                *("events stored", "events per s, of busy sessions", "of an empty log"),
+                *("events per s, each of a new session", "new ones, of an empty log"),
+            ),
+            commit_rates(rounds, database_url),
         )
 
 

@@ -14,15 +14,16 @@ long it then takes until all is learned is in the table, too. The last table say
 time of a turn goes, and so what a core is the limit of.
 """
 
+import itertools
 import sys
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psutil
 import psycopg
@@ -57,6 +58,8 @@ LOREWIRE, PLAIN = "Lorewire", "Lorewire, nothing learned"
 FASTAPI, LANGGRAPH = "FastAPI + SQLAlchemy", "LangGraph + PostgreSQL"
 CPU_FIGURES = ("server_ms", "projector_ms", "database_ms")
 STATE = b'{"text":"' + b"x" * 380 + b'"}'  # what an event of a conversation has, in bytes
+
+Position = tuple[UUID, int, UUID | None]  # of an event: its stream, its version, its session
 
 
 @dataclass(frozen=True)
@@ -167,29 +170,28 @@ def _metrics(port: int) -> dict[str, float]:
     return {name: float(figure) for name, figure in named}
 
 
-def writer(database_url: str, batch: int) -> float:
-    """Events a second that one psycopg writer stores through the log's own function."""
+def writer(database_url: str, batch: int, events: Iterator[Position] | None = None) -> float:
+    """Events a second that one psycopg writer stores through the log's own function.
+
+    `events` None: each begins a stream of its own, in no session.
+    """
     commits = 0
+    positions = events or ((uuid4(), 1, None) for _ in itertools.count())
     with psycopg.connect(database_url, autocommit=True) as conn:
-        _append(conn, batch)  # which prepares the statement
+        _append(conn, list(itertools.islice(positions, batch)))  # which prepares the statement
         started = time.perf_counter()
         while time.perf_counter() - started < WRITER_SECONDS:
-            _append(conn, batch)
+            _append(conn, list(itertools.islice(positions, batch)))
             commits += 1
         elapsed_s = time.perf_counter() - started
     return commits * batch / elapsed_s
 
 
-def _append(conn: psycopg.Connection[Any], events: int) -> None:
+def _append(conn: psycopg.Connection[Any], events: Sequence[Position]) -> None:
+    streams, versions, sessions = map(list, zip(*events, strict=True))
     conn.execute(
         "SELECT lorewire_append(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[], %b::uuid[])",
-        (
-            [uuid4() for _ in range(events)],
-            [1] * events,
-            ["Ceiling"] * events,
-            [STATE] * events,
-            [None] * events,
-        ),
+        (streams, versions, ["Ceiling"] * len(events), [STATE] * len(events), sessions),
         prepare=True,
     )
 
