@@ -7,13 +7,13 @@ it is stored, takes it back, waits again, and so on.
 """
 
 import asyncio
-import json
 import sys
 import time
 from uuid import uuid4
 
 import uvloop
 
+from bench.common import answer_lines
 from events.aggregate import Cause
 from events.journal import BATCH_EVENTS, Journal
 from events.log import Log
@@ -60,8 +60,11 @@ def _events_and_commits() -> tuple[float, float]:
     return samples["sum"], samples["count"]
 
 
+def answer(line: str) -> dict[str, float]:
+    """The figures for a line."""
+    sessions, seconds = line.split()
+    return uvloop.run(main(sys.argv[1], int(sessions), float(seconds)))
+
+
 if __name__ == "__main__":
-    for line in sys.stdin:
-        sessions, seconds = line.split()
-        figures = uvloop.run(main(sys.argv[1], int(sessions), float(seconds)))
-        print(json.dumps(figures), flush=True)
+    answer_lines(answer)

@@ -63,14 +63,18 @@ def free_port() -> int:
     return port
 
 
+def on_core(core: int | None, *arguments: object) -> list[str]:
+    """A command that runs on one core; None: on all."""
+    command = [str(argument) for argument in arguments]
+    return command if core is None else ["taskset", "-c", str(core), *command]
+
+
 @contextmanager
 def process(
     *arguments: str | Path, core: int | None, env: Mapping[str, str] | None = None
 ) -> Iterator["subprocess.Popen[str]"]:
     """A process on one core, ended with SIGTERM; its first line of output says that it is ready."""
-    command = [str(argument) for argument in arguments]
-    if core is not None:
-        command = ["taskset", "-c", str(core), *command]
+    command = on_core(core, *arguments)
     started = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}, cwd=ROOT
     )
@@ -90,8 +94,8 @@ def process(
 
 @contextmanager
 def worker(*arguments: str | Path) -> Iterator[Callable[[str], Any]]:
-    """A process that answers every line with one of JSON; yields what asks it, and waits."""
-    command = [str(argument) for argument in arguments]
+    """A process that calls `answer_lines`; yields what asks it, and waits for the answer."""
+    command = on_core(None, *arguments)
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as started:
@@ -109,6 +113,12 @@ def worker(*arguments: str | Path) -> Iterator[Callable[[str], Any]]:
             yield ask
         finally:
             started.kill()
+
+
+def answer_lines(answer: Callable[[str], Any]) -> None:
+    """Answer every line of standard input with one of JSON: what a `worker` does."""
+    for line in sys.stdin:
+        print(json.dumps(answer(line.strip())), flush=True)
 
 
 @contextmanager
@@ -172,8 +182,7 @@ def instant_model() -> Iterator[str]:
 
 def client(*arguments: object) -> Any:
     """Run the load client in a process of its own, on its own core; the figures that it prints."""
-    command = ["taskset", "-c", str(CLIENT_CORE), str(PEERS_PYTHON), "-m", "bench.client"]
-    command += [str(argument) for argument in arguments]
+    command = on_core(CLIENT_CORE, PEERS_PYTHON, "-m", "bench.client", *arguments)
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 
@@ -183,11 +192,8 @@ def hold_connections(
     port: int, connections: int, paths: Sequence[str], *, core: int | None = CLIENT_CORE
 ) -> Iterator[None]:
     """Idle connections of a client process, as many to each path."""
-    command = [str(PEERS_PYTHON), "-m", "bench.client", "idle", str(port), str(connections)]
-    if core is not None:
-        command = ["taskset", "-c", str(core), *command]
     holder = subprocess.Popen(
-        [*command, *paths],
+        on_core(core, PEERS_PYTHON, "-m", "bench.client", "idle", port, connections, *paths),
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -35,7 +35,7 @@ from bench.common import (
 )
 from bench.search import invented_texts, queries_of
 from bench.sockets import UNLIMITED, session_path
-from bench.turns import Position, writer
+from bench.turns import EventKey, settle, writer
 from projections.positions import LEARNING, LEARNING_MODEL
 
 QUERIES = 30
@@ -57,7 +57,7 @@ def turn_latencies(rounds: int, database_url: str, model_url: str) -> list[tuple
     accepts: dict[int, list[float]] = defaultdict(list)
     replies: dict[int, list[float]] = defaultdict(list)
     with lorewire(database_url, model_url, core=None, **UNLIMITED) as (port, _):
-        _wait_until_read(database_url)
+        settle(port)
         for _ in range(rounds):
             for turn, session_id in session_ids.items():
                 queries = queries_of(texts[: 2 * turn])[: QUERIES + WARM_UP]
@@ -107,18 +107,6 @@ def _pass_learning(database_url: str) -> None:
         )
 
 
-def _wait_until_read(database_url: str) -> None:
-    with psycopg.connect(database_url, autocommit=True) as conn:
-        while True:
-            row = conn.execute(
-                "SELECT (SELECT max(notification_id) FROM lorewire_events) - min(notification_id)"
-                " FROM lorewire_tracking WHERE application_name = ANY('{memory,sessions}')"
-            ).fetchone()
-            if row is not None and row[0] == 0:
-                return
-            time.sleep(0.2)
-
-
 def commit_rates(rounds: int, database_url: str) -> list[tuple[object, ...]]:
     """Rows of the second table."""
     from lorewire.database import migrate
@@ -143,13 +131,13 @@ def commit_rates(rounds: int, database_url: str) -> list[tuple[object, ...]]:
     ]
 
 
-def _next_of_busy_sessions() -> Iterator[Position]:
+def _next_of_busy_sessions() -> Iterator[EventKey]:
     """Each commit has the next event of each of so many sessions."""
     sessions = [uuid4() for _ in range(COMMIT_EVENTS)]
     return ((one, version, one) for version in itertools.count(1) for one in sessions)
 
 
-def _first_of_new_sessions() -> Iterator[Position]:
+def _first_of_new_sessions() -> Iterator[EventKey]:
     """Each event is the first one of a session."""
     return ((one, 1, one) for one in (uuid4() for _ in itertools.count()))
 

@@ -14,14 +14,13 @@ into the database. Ratios are of five groups of queries.
 
 import argparse
 import asyncio
-import contextlib
 import json
 import logging
 import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -290,7 +289,7 @@ def measure_server(
 
     async def search(session_id: UUID, queries: Sequence[str]) -> list[float]:
         while True:
-            with contextlib.suppress(ConnectionRefusedError):  # uvicorn is ready before it listens
+            with suppress(ConnectionRefusedError):  # uvicorn is ready before it listens
                 socket = await websocket_connect(f"ws://127.0.0.1:{port}/search/{session_id}")
                 break
             await asyncio.sleep(0.05)

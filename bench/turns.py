@@ -59,7 +59,7 @@ FASTAPI, LANGGRAPH = "FastAPI + SQLAlchemy", "LangGraph + PostgreSQL"
 CPU_FIGURES = ("server_ms", "projector_ms", "database_ms")
 STATE = b'{"text":"' + b"x" * 380 + b'"}'  # what an event of a conversation has, in bytes
 
-Position = tuple[UUID, int, UUID | None]  # of an event: its stream, its version, its session
+EventKey = tuple[UUID, int, UUID | None]  # of an event: its stream, its version, its session
 
 
 @dataclass(frozen=True)
@@ -170,24 +170,24 @@ def _metrics(port: int) -> dict[str, float]:
     return {name: float(figure) for name, figure in named}
 
 
-def writer(database_url: str, batch: int, events: Iterator[Position] | None = None) -> float:
+def writer(database_url: str, batch: int, events: Iterator[EventKey] | None = None) -> float:
     """Events a second that one psycopg writer stores through the log's own function.
 
     `events` None: each begins a stream of its own, in no session.
     """
     commits = 0
-    positions = events or ((uuid4(), 1, None) for _ in itertools.count())
+    keys = events or ((uuid4(), 1, None) for _ in itertools.count())
     with psycopg.connect(database_url, autocommit=True) as conn:
-        _append(conn, list(itertools.islice(positions, batch)))  # which prepares the statement
+        _append(conn, list(itertools.islice(keys, batch)))  # which prepares the statement
         started = time.perf_counter()
         while time.perf_counter() - started < WRITER_SECONDS:
-            _append(conn, list(itertools.islice(positions, batch)))
+            _append(conn, list(itertools.islice(keys, batch)))
             commits += 1
         elapsed_s = time.perf_counter() - started
     return commits * batch / elapsed_s
 
 
-def _append(conn: psycopg.Connection[Any], events: Sequence[Position]) -> None:
+def _append(conn: psycopg.Connection[Any], events: Sequence[EventKey]) -> None:
     streams, versions, sessions = map(list, zip(*events, strict=True))
     conn.execute(
         "SELECT lorewire_append(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[], %b::uuid[])",

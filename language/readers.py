@@ -14,6 +14,7 @@ from language.chat import UNSTORABLE, ChatModel, ModelUnavailableError, NoUsable
 from language.domains import Domain
 from language.extraction import Extractor, ExtractorMissingError, Passage, SpacyExtractor
 from language.llm_extraction import MAX_KNOWN_NAMES, InvalidAnswerError, ModelExtractor
+from language.recent import Recent
 from language.statements import ExtractedStatement
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ class OfflineReader:
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
         self._name = f"{extractor.name}/{extractor.version}"
-        self._kept: dict[Passage, list[ExtractedStatement]] = {}  # oldest first
+        self._kept: Recent[Passage, list[ExtractedStatement]] = Recent(MAX_KEPT)
         self._reading = threading.Lock()  # a parser is for one thread at a time
 
     def prepare(self, turns: Sequence[TurnText]) -> None:
@@ -145,10 +146,8 @@ class OfflineReader:
                 addressee=passage.addressee,
                 known_names=names,
             )
-            if not names:
-                self._kept[passage] = found
-                if len(self._kept) > MAX_KEPT:
-                    del self._kept[next(iter(self._kept))]
+        if not names:
+            self._kept[passage] = found
         return found
 
 

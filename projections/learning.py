@@ -20,12 +20,12 @@ from events.shards import WHOLE, Shard
 from language.domains import Domain
 from language.extraction import Passage
 from language.readers import CallCounts, Reader, Reading, TurnText
+from language.recent import Recent
 from language.statements import ExtractedStatement
 from projections import positions
 from projections.follower import NotYetError
 from projections.learning_queue import CallReport
 from projections.positions import tracking_name
-from projections.recent import Recent
 from projections.set_aside import forget_event, read_set_aside
 from projections.tracking import OvertakenError, lock_shard, shard_position
 

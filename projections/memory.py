@@ -19,12 +19,12 @@ from events.session import Session, SessionConfig
 from language.domains import Domain
 from language.embedding import Embedder, EmbeddingUnavailableError
 from language.passages import Span, split_into_passages
+from language.recent import Recent
 from language.stems import content_stems
 from projections import positions
 from projections.follower import NotYetError
 from projections.positions import LIVE_VERSION, POSITION_OF, ViewAt, view_at
 from projections.reading import snapshot
-from projections.recent import Recent
 
 logger = logging.getLogger(__name__)
 

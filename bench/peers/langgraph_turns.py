@@ -7,7 +7,6 @@ asker and the graph.
 """
 
 import asyncio
-import json
 import sys
 import time
 from typing import Any
@@ -19,7 +18,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from bench.common import percentile
+from bench.common import answer_lines, percentile
 
 SHOWN_MESSAGES = 13
 POOL_SIZE = 16
@@ -68,9 +67,12 @@ async def main(database_url: str, model_url: str, sessions: int, seconds: float)
     }
 
 
+def answer(line: str) -> dict[str, Any]:
+    """The figures for a line; all on one event loop, to which the model's client is bound."""
+    sessions, seconds = line.split()
+    return runner.run(main(*sys.argv[1:], int(sessions), float(seconds)))
+
+
 if __name__ == "__main__":
     with asyncio.Runner() as runner:
-        for line in sys.stdin:
-            sessions, seconds = line.split()
-            figures = runner.run(main(*sys.argv[1:], int(sessions), float(seconds)))
-            print(json.dumps(figures), flush=True)
+        answer_lines(answer)

@@ -26,6 +26,7 @@ from mem0 import Memory  # noqa: E402
 from mem0.embeddings.base import EmbeddingBase  # noqa: E402
 from qdrant_client import QdrantClient  # noqa: E402
 
+from bench.common import answer_lines  # noqa: E402
 from language.embedding import DIMENSIONS, WordLlamaEmbedder  # noqa: E402
 
 USER = "ada"
@@ -97,12 +98,14 @@ def main(path: str) -> None:
     embedding = WordLlamaEmbedding()
     memory = open_memory(embedding)
     fill(memory, embedding, asked["texts"])
-    for line in sys.stdin:
-        times_ms = None
-        if line.strip() == "search":
-            queries = asked["queries"]
-            times_ms = [search_ms(memory, query) for query in queries[:WARM_UP] + queries][WARM_UP:]
-        print(json.dumps(times_ms), flush=True)
+    queries = asked["queries"]
+
+    def answer(line: str) -> list[float] | None:
+        if line != "search":
+            return None
+        return [search_ms(memory, query) for query in queries[:WARM_UP] + queries][WARM_UP:]
+
+    answer_lines(answer)
 
 
 if __name__ == "__main__":
