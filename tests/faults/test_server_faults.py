@@ -171,7 +171,8 @@ async def test_a_thousand_reconnects_leave_nothing_behind(
                 else:
                     socket.cut()
 
-        await asyncio.gather(*(come_and_go(40) for _ in range(5)))
+        # As many before, so that the pools of database connections have grown as far as they do.
+        await asyncio.gather(*(come_and_go(200) for _ in range(5)))
         before = await settled(server)
         await asyncio.gather(*(come_and_go(200) for _ in range(5)))
         after = await settled(server)
